@@ -1,5 +1,392 @@
-#include <Python.h>
-static struct PyModuleDef_Slot slots[] = {{0, NULL}};
-static struct PyModuleDef def = {PyModuleDef_HEAD_INIT, .m_name = "dlexchange._core", .m_slots = slots};
-PyMODINIT_FUNC PyInit__core(void);
-PyMODINIT_FUNC PyInit__core(void) { return PyModuleDef_Init(&def); }
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The module dlexchange._core: its functions, its state, its making.
+ */
+#include "state.h"
+
+#include <stdarg.h>
+
+#include "alloc.h"
+#include "arguments.h"
+#include "docs.h"
+#include "jax.h"
+#include "produce.h"
+#include "tensor.h"
+#include "torch.h"
+
+dlx_state *dlx_the_state;
+atomic_long dlx_alloc_countdown;
+
+PyObject *
+dlx_raise(PyObject *type, const char *format, ...)
+{
+    PyObject *cause_type, *cause, *cause_traceback;
+    va_list args;
+    PyErr_Fetch(&cause_type, &cause, &cause_traceback);
+    va_start(args, format);
+    PyErr_FormatV(type, format, args);
+    va_end(args);
+    if (cause_type != NULL) {
+        PyObject *raised_type, *raised, *raised_traceback;
+        PyErr_Fetch(&raised_type, &raised, &raised_traceback);
+        PyErr_NormalizeException(&cause_type, &cause, &cause_traceback);
+        PyErr_NormalizeException(&raised_type, &raised, &raised_traceback);
+        if (cause_traceback != NULL) {
+            PyException_SetTraceback(cause, cause_traceback);
+        }
+        PyException_SetContext(raised, Py_NewRef(cause));
+        PyException_SetCause(raised, cause);
+        PyErr_Restore(raised_type, raised, raised_traceback);
+        Py_DECREF(cause_type);
+        Py_XDECREF(cause_traceback);
+    }
+    return NULL;
+}
+
+/* ---- hand-offs -------------------------------------------------------------------- */
+
+static inline void
+drain_if_needed(dlx_state *state)
+{
+    if (dlx_deferred_waiting()) {
+        dlx_deferred_drain(state);
+    }
+}
+
+/* The rare keywords of a hand-off; `device` may be NULL where it is not one of them. */
+static int
+read_request(dlx_state *state, const char *function, PyObject *const *values,
+             PyObject *kwnames, dlx_request *request, PyObject **device)
+{
+    PyObject *copy = NULL;
+    const dlx_keyword known[] = {
+        {state->names.stream, &request->stream},
+        {state->names.copy, &copy},
+        {state->names.device, device},
+    };
+    if (dlx_keywords_read(function, values, kwnames, known, device != NULL ? 3 : 2) < 0 ||
+        dlx_copy_read(copy, &request->copy) < 0) {
+        return -1;
+    }
+    if (request->stream == Py_None) {
+        request->stream = NULL;
+    }
+    if (device != NULL && *device == Py_None) {
+        *device = NULL;
+    }
+    return 0;
+}
+
+static int
+require_one(const char *function, Py_ssize_t nargs)
+{
+    if (nargs != 1) {
+        PyErr_Format(PyExc_TypeError, "%s() takes 1 positional argument but %zd were given",
+                     function, nargs);
+        return -1;
+    }
+    return 0;
+}
+
+static inline PyObject *
+hand_off(PyObject *module, const char *function, dlx_consumer consumer, bool managed,
+         PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    dlx_state *state = PyModule_GetState(module);
+    dlx_request request = {.copy = -1, .managed = managed};
+    drain_if_needed(state);
+    if (nargs != 1 && require_one(function, nargs) < 0) {
+        return NULL;
+    }
+    if (kwnames != NULL &&
+        read_request(state, function, args + 1, kwnames, &request, NULL) < 0) {
+        return NULL;
+    }
+    return dlx_hand_off(state, args[0], consumer, &request);
+}
+
+static PyObject *
+to_numpy(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return hand_off(module, "to_numpy", DLX_TO_NUMPY, false, args, nargs, kwnames);
+}
+
+static PyObject *
+to_torch(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return hand_off(module, "to_torch", DLX_TO_TORCH, true, args, nargs, kwnames);
+}
+
+static PyObject *
+to_jax(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    return hand_off(module, "to_jax", DLX_TO_JAX, false, args, nargs, kwnames);
+}
+
+/* Move x to a device first, in Python: a copy, hence never the fast path. */
+static DLX_GIVE PyObject *
+place(dlx_state *state, PyObject *x, PyObject *device, const dlx_request *request)
+{
+    PyObject *copy = request->copy < 0 ? Py_None : request->copy ? Py_True : Py_False;
+    return PyObject_CallMethod(state->adapters, "place", "OOOO", x, device,
+                               request->stream != NULL ? request->stream : Py_None, copy);
+}
+
+static PyObject *
+from_dlpack(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    dlx_state *state = PyModule_GetState(module);
+    dlx_request request = {.copy = -1};
+    PyObject *device = NULL;
+    drain_if_needed(state);
+    if (nargs != 1 && require_one("from_dlpack", nargs) < 0) {
+        return NULL;
+    }
+    if (kwnames != NULL &&
+        read_request(state, "from_dlpack", args + 1, kwnames, &request, &device) < 0) {
+        return NULL;
+    }
+    if (device != NULL) {
+        return place(state, args[0], device, &request);
+    }
+    return dlx_hand_off(state, args[0], DLX_TO_TENSOR, &request);
+}
+
+/* What `to` means: a small integer (a route in C) or a callable. Asked once each. */
+static DLX_GIVE PyObject *
+consumer_for(dlx_state *state, PyObject *to)
+{
+    PyObject *known = PyDict_GetItemWithError(state->consumers, to);
+    if (known != NULL) {
+        return Py_NewRef(known);
+    }
+    PyErr_Clear(); /* not hashable: an array */
+    PyObject *found = PyObject_CallMethod(state->adapters, "consumer", "O", to);
+    if (found != NULL && PyDict_SetItem(state->consumers, to, found) < 0) {
+        PyErr_Clear();
+    }
+    return found;
+}
+
+static PyObject *
+convert(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    dlx_state *state = PyModule_GetState(module);
+    dlx_request request = {.copy = -1};
+    PyObject *device = NULL, *x = NULL, *consumer = NULL, *result = NULL;
+    drain_if_needed(state);
+    if (nargs != 2) {
+        PyErr_Format(PyExc_TypeError,
+                     "convert() takes 2 positional arguments but %zd were given", nargs);
+        goto fail;
+    }
+    if (read_request(state, "convert", args + 2, kwnames, &request, &device) < 0) {
+        goto fail;
+    }
+    consumer = consumer_for(state, args[1]);
+    if (consumer == NULL) {
+        goto fail;
+    }
+    x = device != NULL ? place(state, args[0], device, &request) : Py_NewRef(args[0]);
+    if (x == NULL) {
+        goto fail;
+    }
+    if (PyLong_Check(consumer)) {
+        dlx_consumer route = (dlx_consumer)PyLong_AsLong(consumer);
+        request.managed = route == DLX_TO_TORCH;
+        result = dlx_hand_off(state, x, route, &request);
+    } else {
+        PyObject *copy = request.copy < 0 ? Py_None : request.copy ? Py_True : Py_False;
+        result = PyObject_CallFunctionObjArgs(
+            consumer, x, request.stream != NULL ? request.stream : Py_None, copy, NULL);
+    }
+fail:
+    Py_XDECREF(consumer);
+    Py_XDECREF(x);
+    return result;
+}
+
+/* ---- reports and test hooks ------------------------------------------------------- */
+
+static PyObject *
+stats(PyObject *module, PyObject *unused)
+{
+    (void)unused;
+    const dlx_counts *counts =
+        &((dlx_state *)PyModule_GetState(module))->counts;
+    Py_ssize_t blocks = counts->blocks - atomic_load(&counts->blocks_unlocked);
+    return Py_BuildValue("{s:L,s:L,s:L,s:n,s:n}", "copies", counts->copies, "host_waits",
+                         counts->host_waits, "leaked",
+                         counts->leaked + atomic_load(&counts->leaked_unlocked), "tensors",
+                         counts->tensors, "blocks", blocks);
+}
+
+static PyObject *
+set_strict(PyObject *module, PyObject *value)
+{
+    dlx_state *state = PyModule_GetState(module);
+    int strict = PyObject_IsTrue(value);
+    if (strict < 0) {
+        return NULL;
+    }
+    bool before = state->strict;
+    state->strict = strict != 0;
+    return PyBool_FromLong(before);
+}
+
+static PyObject *
+fail_allocation(PyObject *module, PyObject *nth)
+{
+    (void)module;
+    long n = PyLong_AsLong(nth);
+    if (n == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    return PyLong_FromLong(atomic_exchange(&dlx_alloc_countdown, n));
+}
+
+static PyObject *
+forget_types(PyObject *module, PyObject *unused)
+{
+    (void)unused;
+    dlx_state *state = PyModule_GetState(module);
+    for (int i = 0; i < DLX_CACHE_SIZE; i++) {
+        state->cache[i].type = NULL;
+    }
+    PyDict_Clear(state->consumers);
+    state->warned_read_only = false;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+jax_load(PyObject *module, PyObject *unused)
+{
+    (void)unused;
+    int usable = dlx_jax_load(PyModule_GetState(module));
+    return usable < 0 ? NULL : PyBool_FromLong(usable);
+}
+
+#define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL | METH_KEYWORDS
+
+static PyMethodDef functions[] = {
+    {"from_dlpack", FAST(from_dlpack), dlx_from_dlpack_doc},
+    {"to_numpy", FAST(to_numpy), dlx_to_numpy_doc},
+    {"to_torch", FAST(to_torch), dlx_to_torch_doc},
+    {"to_jax", FAST(to_jax), dlx_to_jax_doc},
+    {"convert", FAST(convert), dlx_convert_doc},
+    {"_stats", stats, METH_NOARGS, PyDoc_STR("The counters of the upper half, a dict.")},
+    {"_set_strict", set_strict, METH_O, PyDoc_STR("Set strict mode; return the old one.")},
+    {"_fail_allocation", fail_allocation, METH_O,
+     PyDoc_STR("For tests: let the n-th allocation from now fail; 0 for none.")},
+    {"_forget_types", forget_types, METH_NOARGS,
+     PyDoc_STR("For tests: forget what is known of types and consumers.")},
+    {"_jax_load", jax_load, METH_NOARGS,
+     PyDoc_STR("Load jax's functions; True where the fast route is used.")},
+    {"_torch_locate", dlx_torch_locate, METH_O,
+     PyDoc_STR("Find torch's lazy bits by specimens; see torch.h.")},
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- making ----------------------------------------------------------------------- */
+
+static int
+import_names(dlx_state *state)
+{
+    static const struct {
+        const char *module, *name;
+        size_t offset;
+    } wanted[] = {
+        {"dlexchange.errors", "ExchangeError", offsetof(dlx_state, ExchangeError)},
+        {"dlexchange.errors", "CopyError", offsetof(dlx_state, CopyError)},
+        {"dlexchange.errors", "StreamError", offsetof(dlx_state, StreamError)},
+        {"dlexchange.errors", "ReadOnlyWarning", offsetof(dlx_state, ReadOnlyWarning)},
+        {"dlexchange.device", "DType", offsetof(dlx_state, make_dtype)},
+        {"dlexchange.device", "Device", offsetof(dlx_state, make_device)},
+    };
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        PyObject *module = PyImport_ImportModule(wanted[i].module);
+        PyObject *found =
+            module != NULL ? PyObject_GetAttrString(module, wanted[i].name) : NULL;
+        Py_XDECREF(module);
+        if (found == NULL) {
+            return -1;
+        }
+        *(PyObject **)((char *)state + wanted[i].offset) = found;
+    }
+    state->adapters = PyImport_ImportModule("dlexchange.adapters");
+    return state->adapters != NULL ? 0 : -1;
+}
+
+static int
+intern_names(dlx_state *state)
+{
+#define DLX_NAME(name)                                                                 \
+    state->names.name = PyUnicode_InternFromString(#name);                             \
+    if (state->names.name == NULL) {                                                   \
+        return -1;                                                                     \
+    }
+    DLX_NAMES(DLX_NAME)
+#undef DLX_NAME
+    state->max_version = Py_BuildValue("(ii)", DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION);
+    state->kw_max_version = PyTuple_Pack(1, state->names.max_version);
+    state->consumers = PyDict_New();
+    return state->max_version && state->kw_max_version && state->consumers ? 0 : -1;
+}
+
+static int
+make_tensor_type(PyObject *module, dlx_state *state)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, &dlx_tensor_spec, NULL);
+    if (type == NULL) {
+        return -1;
+    }
+    state->tensor_type = (PyTypeObject *)type;
+    state->exchange_api_capsule = dlx_exchange_api_capsule();
+    if (state->exchange_api_capsule == NULL ||
+        PyDict_SetItem(state->tensor_type->tp_dict, state->names.__dlpack_c_exchange_api__,
+                       state->exchange_api_capsule) < 0) {
+        return -1;
+    }
+    PyType_Modified(state->tensor_type);
+    return PyModule_AddType(module, state->tensor_type);
+}
+
+static int
+module_exec(PyObject *module)
+{
+    dlx_state *state = PyModule_GetState(module);
+    if (dlx_the_state != NULL && dlx_the_state != state) {
+        PyErr_SetString(PyExc_ImportError,
+                        "dlexchange._core can be loaded only once in a process");
+        return -1;
+    }
+    dlx_the_state = state;
+    Py_INCREF(module); /* deleters look at the state at any time: it is never freed */
+    if (intern_names(state) < 0 || import_names(state) < 0 || dlx_hold_setup() < 0) {
+        return -1;
+    }
+    return make_tensor_type(module, state);
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, module_exec},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "dlexchange._core",
+    .m_doc = "The C core of dlexchange. Import names from dlexchange instead.",
+    .m_size = sizeof(dlx_state),
+    .m_methods = functions,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC
+PyInit__core(void)
+{
+    return PyModuleDef_Init(&definition);
+}

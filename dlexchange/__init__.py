@@ -1,1 +1,47 @@
 """Hand tensors between frameworks without copying and without blocking."""
+
+# The layers, from the top: `conformance`, `pipeline` and `testing` are imported by their
+# own names and use what is public here. Here is the public face: `exchange` and `stream`
+# decide and report, `adapters` knows the frameworks, one file each. Below is `_core`,
+# the C extension: it owns and orders.
+
+from . import errors
+from ._core import Tensor, convert, from_dlpack, to_jax, to_numpy, to_torch
+from .device import Device, DeviceType, DType
+from .errors import (
+    CaptureError,
+    CopyError,
+    DeviceLost,
+    DriverError,
+    ExchangeError,
+    StreamError,
+)
+from .exchange import FrameworkInfo, Stats, frameworks, get_include, stats, strict, to_cupy
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CaptureError",
+    "CopyError",
+    "DType",
+    "Device",
+    "DeviceLost",
+    "DeviceType",
+    "DriverError",
+    "ExchangeError",
+    "FrameworkInfo",
+    "Stats",
+    "StreamError",
+    "Tensor",
+    "convert",
+    "errors",
+    "frameworks",
+    "from_dlpack",
+    "get_include",
+    "stats",
+    "strict",
+    "to_cupy",
+    "to_jax",
+    "to_numpy",
+    "to_torch",
+]

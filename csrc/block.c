@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Implementation of block.h: the freelist, the deleters, and the list of blocks that
+ * were dropped where the GIL could not be waited for.
+ */
+#include "block.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "alloc.h"
+#include "layout.h"
+
+static _Atomic(dlx_block *) deferred;
+
+bool
+dlx_deferred_waiting(void)
+{
+    return atomic_load_explicit(&deferred, memory_order_relaxed) != NULL;
+}
+
+/* GIL: held. */
+static void
+block_free(dlx_state *state, dlx_block *block)
+{
+    free(block->far_dims);
+    state->counts.blocks--;
+    if (state->free_blocks_count < DLX_FREELIST) {
+        block->next = state->free_blocks;
+        state->free_blocks = block;
+        state->free_blocks_count++;
+    } else {
+        free(block);
+    }
+}
+
+static void
+drop_attached(dlx_state *state, dlx_block *block)
+{
+    dlx_hold hold = block->hold;
+    block_free(state, block); /* first: the hold may run anything, also us */
+    dlx_hold_drop(&hold);
+}
+
+void
+dlx_deferred_drain(dlx_state *state)
+{
+    dlx_block *block = atomic_exchange(&deferred, NULL);
+    while (block != NULL) {
+        dlx_block *next = block->next;
+        drop_attached(state, block);
+        block = next;
+    }
+}
+
+static int
+drain_as_pending_call(void *unused)
+{
+    (void)unused;
+    dlx_deferred_drain(dlx_the_state);
+    return 0;
+}
+
+/* No allocation, no lock of Python's, no GIL: also inside a driver's callback. The
+ * pending call may be refused when its queue is full; then the next use of the library
+ * drains. */
+static void
+defer(dlx_block *block)
+{
+    dlx_block *head = atomic_load(&deferred);
+    do {
+        block->next = head;
+    } while (!atomic_compare_exchange_weak(&deferred, &head, block));
+    if (head == NULL) {
+        (void)Py_AddPendingCall(drain_as_pending_call, NULL);
+    }
+}
+
+void
+dlx_block_drop(dlx_block *block)
+{
+    dlx_state *state = dlx_the_state;
+    if (block->dropped != NULL) {
+        *block->dropped = true;
+    }
+    if (block->hold.epoch != dlx_epoch) {
+        atomic_fetch_add(&state->counts.leaked_unlocked, 1);
+        return;
+    }
+    switch (dlx_thread_kind()) {
+    case DLX_THREAD_ATTACHED:
+        drop_attached(state, block);
+        break;
+    case DLX_THREAD_DETACHED:
+        if (block->hold.kind == DLX_HOLD_OBJECT || block->hold.kind == DLX_HOLD_EXPORT) {
+            PyGILState_STATE gil = PyGILState_Ensure();
+            drop_attached(state, block);
+            PyGILState_Release(gil);
+        } else { /* a C deleter needs no GIL; neither do we */
+            dlx_hold hold = block->hold;
+            free(block->far_dims);
+            free(block);
+            atomic_fetch_add(&state->counts.blocks_unlocked, 1);
+            dlx_hold_drop(&hold);
+        }
+        break;
+    case DLX_THREAD_FOREIGN:
+        defer(block);
+        break;
+    case DLX_THREAD_LATE:
+        atomic_fetch_add(&state->counts.leaked_unlocked, 1);
+        break;
+    }
+}
+
+static void
+versioned_deleter(DLManagedTensorVersioned *self)
+{
+    dlx_block_drop(self->manager_ctx);
+}
+
+static void
+legacy_deleter(DLManagedTensor *self)
+{
+    dlx_block_drop(self->manager_ctx);
+}
+
+void
+dlx_view_publish(DLTensor *out, const DLTensor *view, int64_t *dims)
+{
+    int32_t ndim = view->ndim;
+    int64_t *shape = dims, *strides = dims + ndim;
+    bool plain = false;
+    for (int32_t i = 0; i < ndim; i++) {
+        shape[i] = view->shape[i];
+        plain = plain || shape[i] <= 1;
+    }
+    if (view->strides == NULL) {
+        dlx_layout_compact_strides(ndim, shape, strides);
+    } else {
+        for (int32_t i = 0; i < ndim; i++) {
+            strides[i] = view->strides[i];
+        }
+    }
+    if (plain) { /* a stride nobody steps by: some consumers still look at it */
+        int64_t stride = 1;
+        bool empty = false;
+        for (int32_t i = ndim - 1; i >= 0; i--) {
+            empty = empty || shape[i] == 0;
+        }
+        if (empty) {
+            dlx_layout_compact_strides(ndim, shape, strides);
+        }
+        for (int32_t i = ndim - 1; !empty && i >= 0; i--) {
+            if (shape[i] == 1) {
+                strides[i] = stride;
+            } else {
+                int64_t step = strides[i] < 0 ? -strides[i] : strides[i];
+                stride = step * shape[i];
+            }
+        }
+    }
+    *out = *view;
+    out->shape = shape;
+    out->strides = strides;
+    if (view->byte_offset != 0 && dlx_device_has_addresses(view->device.device_type)) {
+        out->data = (char *)view->data + view->byte_offset;
+        out->byte_offset = 0;
+    }
+}
+
+/* GIL: held. */
+static dlx_block *
+block_alloc(dlx_state *state)
+{
+    dlx_block *block = state->free_blocks;
+    if (block != NULL) {
+        state->free_blocks = block->next;
+        state->free_blocks_count--;
+    } else {
+        block = dlx_alloc(sizeof *block);
+    }
+    return block;
+}
+
+dlx_block *
+dlx_block_new(dlx_state *state, const DLTensor *view, uint64_t flags, dlx_hold *hold,
+              bool versioned)
+{
+    int64_t *far_dims = NULL;
+    dlx_block *block = block_alloc(state);
+    if (block == NULL) {
+        goto fail;
+    }
+    if (view->ndim > DLX_INLINE_NDIM) {
+        far_dims = dlx_alloc(2 * (size_t)view->ndim * sizeof *far_dims);
+        if (far_dims == NULL) {
+            goto fail;
+        }
+    }
+    block->far_dims = far_dims;
+    block->dropped = NULL;
+    int64_t *dims = far_dims != NULL ? far_dims : block->dims;
+    if (versioned) {
+        DLManagedTensorVersioned *managed = &block->managed.versioned;
+        managed->version.major = DLPACK_MAJOR_VERSION;
+        managed->version.minor = DLPACK_MINOR_VERSION;
+        managed->manager_ctx = block;
+        managed->deleter = versioned_deleter;
+        managed->flags = flags;
+        dlx_view_publish(&managed->dl_tensor, view, dims);
+    } else {
+        DLManagedTensor *managed = &block->managed.legacy;
+        managed->manager_ctx = block;
+        managed->deleter = legacy_deleter;
+        dlx_view_publish(&managed->dl_tensor, view, dims);
+    }
+    block->hold = *hold;
+    hold->kind = DLX_HOLD_NOTHING;
+    state->counts.blocks++;
+    return block;
+
+fail:
+    free(block);
+    PyErr_NoMemory();
+    return NULL;
+}
+
+void
+dlx_block_undo(dlx_state *state, dlx_block *block, dlx_hold *hold)
+{
+    *hold = block->hold;
+    block_free(state, block);
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Implementation of capsule.h.
+ */
+#include "capsule.h"
+
+#include <string.h>
+
+static const char *const name_versioned = "dltensor_versioned";
+static const char *const name_versioned_used = "used_dltensor_versioned";
+static const char *const name_legacy = "dltensor";
+static const char *const name_legacy_used = "used_dltensor";
+
+static int
+refuse_name(dlx_state *state, const char *name)
+{
+    bool used = name != NULL && strncmp(name, "used_dltensor", 13) == 0;
+    dlx_raise(state->ExchangeError,
+              used ? "capsule named '%s' has been consumed already; ask the producer for "
+                     "a new one"
+                   : "capsule named '%s' is not a DLPack capsule (expected 'dltensor' or "
+                     "'dltensor_versioned')",
+              name != NULL ? name : "NULL");
+    return -1;
+}
+
+static int
+claim_versioned(dlx_state *state, PyObject *capsule, dlx_source *source)
+{
+    DLManagedTensorVersioned *managed = PyCapsule_GetPointer(capsule, name_versioned);
+    if (managed == NULL || PyCapsule_SetName(capsule, name_versioned_used) < 0) {
+        return -1;
+    }
+    source->hold = dlx_hold_make(DLX_HOLD_VERSIONED, managed);
+    if (managed->version.major != DLPACK_MAJOR_VERSION) { /* nothing else may be read */
+        DLPackVersion version = managed->version;
+        dlx_source_close(source);
+        dlx_raise(state->ExchangeError,
+                  "managed tensor of DLPack version %u.%u: only major version %d can be "
+                  "read; ask the producer for max_version=(1, 3)",
+                  (unsigned)version.major, (unsigned)version.minor, DLPACK_MAJOR_VERSION);
+        return -1;
+    }
+    source->view = managed->dl_tensor;
+    source->flags = managed->flags;
+    return 0;
+}
+
+static int
+claim_legacy(PyObject *capsule, dlx_source *source)
+{
+    DLManagedTensor *managed = PyCapsule_GetPointer(capsule, name_legacy);
+    if (managed == NULL || PyCapsule_SetName(capsule, name_legacy_used) < 0) {
+        return -1;
+    }
+    source->hold = dlx_hold_make(DLX_HOLD_LEGACY, managed);
+    source->view = managed->dl_tensor;
+    source->flags = 0;
+    return 0;
+}
+
+int
+dlx_capsule_claim(dlx_state *state, PyObject *capsule, dlx_source *source)
+{
+    const char *name = PyCapsule_GetName(capsule);
+    int status;
+    source->hold.kind = DLX_HOLD_NOTHING;
+    if (name != NULL && strcmp(name, name_versioned) == 0) {
+        status = claim_versioned(state, capsule, source);
+    } else if (name != NULL && strcmp(name, name_legacy) == 0) {
+        status = claim_legacy(capsule, source);
+    } else {
+        PyErr_Clear();
+        return refuse_name(state, name);
+    }
+    if (status == 0 && dlx_source_check(state, source) < 0) {
+        dlx_source_close(source);
+        status = -1;
+    }
+    return status;
+}
+
+/* A capsule that dies unclaimed, perhaps while an exception is on its way. The pointer is
+ * that of the block: the managed tensor is its first member. */
+static void
+destroy_versioned(PyObject *capsule)
+{
+    if (PyCapsule_IsValid(capsule, name_versioned)) {
+        dlx_block_drop(PyCapsule_GetPointer(capsule, name_versioned));
+    }
+}
+
+static void
+destroy_legacy(PyObject *capsule)
+{
+    if (PyCapsule_IsValid(capsule, name_legacy)) {
+        dlx_block_drop(PyCapsule_GetPointer(capsule, name_legacy));
+    }
+}
+
+PyObject *
+dlx_capsule_new(dlx_block *block, bool versioned)
+{
+    return versioned ? PyCapsule_New(block, name_versioned, destroy_versioned)
+                     : PyCapsule_New(block, name_legacy, destroy_legacy);
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * PyCapsules that carry managed tensors: claiming other people's, making our own.
+ * GIL: held.
+ */
+#ifndef DLX_CAPSULE_H_
+#define DLX_CAPSULE_H_
+
+#include "block.h"
+#include "source.h"
+
+/* Claim the managed tensor in `capsule`, versioned or legacy: the capsule is renamed and
+ * the source holds the tensor, in one step. A tensor of another major version is deleted
+ * unread and refused. 0, or -1 with ExchangeError set: then either the capsule is as it
+ * was, or the deleter has run.
+ * Clauses: C08, C09, C10, V05, V06. */
+int dlx_capsule_claim(dlx_state *state, DLX_KEEP PyObject *capsule,
+                      DLX_GIVE dlx_source *source);
+
+/* Wrap a block. The capsule deletes it if nobody claims it. On failure nothing is taken.
+ * Clauses: C01-C05. */
+DLX_GIVE PyObject *dlx_capsule_new(DLX_TAKE dlx_block *block, bool versioned);
+
+#endif

@@ -1,0 +1,490 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The consuming side: reaching any producer's memory. Implementation of source.h and of
+ * the type cache. Upper half; GIL held throughout.
+ */
+#include <string.h>
+
+#include "alloc.h"
+#include "capsule.h"
+#include "jax.h"
+#include "numpy.h"
+#include "order.h"
+#include "tensor.h"
+#include "torch.h"
+
+/* ---- what is refused ------------------------------------------------------------- */
+
+int
+dlx_source_refuse(dlx_state *state, const char *framework, dlx_fault fault,
+                  const DLTensor *tensor)
+{
+    dlx_raise(state->ExchangeError,
+              "%s tensor cannot be exchanged: %s (dtype code %d, bits %d, lanes %d; "
+              "ndim %d; device %d:%d)",
+              framework, dlx_fault_text(fault), (int)tensor->dtype.code,
+              (int)tensor->dtype.bits, (int)tensor->dtype.lanes, (int)tensor->ndim,
+              (int)tensor->device.device_type, (int)tensor->device.device_id);
+    return -1;
+}
+
+int
+dlx_source_check(dlx_state *state, dlx_source *source)
+{
+    DLTensor *view = &source->view;
+    dlx_fault fault = dlx_layout_check(view);
+    if (fault != DLX_FAULT_NONE) {
+        return dlx_source_refuse(state, source->framework, fault, view);
+    }
+    if (view->strides == NULL) {
+        dlx_layout_compact_strides(view->ndim, view->shape, source->strides);
+        view->strides = source->strides;
+    }
+    return 0;
+}
+
+/* ---- copies ----------------------------------------------------------------------- */
+
+#define LARGE_COPY (1 << 16)
+
+int
+dlx_source_copy(dlx_state *state, dlx_source *source)
+{
+    bool padded = dlx_source_is_padded(source);
+    bool plain = true;
+    size_t nbytes = dlx_layout_nbytes(&source->view, padded);
+    if (!dlx_device_is_host(source->view.device.device_type)) {
+        dlx_raise(state->CopyError, "device memory cannot be copied on the host");
+        return -1;
+    }
+    void *memory = dlx_alloc_aligned(nbytes);
+    if (memory == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (nbytes >= LARGE_COPY) {
+        Py_BEGIN_ALLOW_THREADS
+        plain = dlx_layout_gather(&source->view, padded, memory);
+        Py_END_ALLOW_THREADS
+    } else {
+        plain = dlx_layout_gather(&source->view, padded, memory);
+    }
+    if (!plain) {
+        free(memory);
+        dlx_raise(state->CopyError,
+                  "packed elements below a byte can be copied only where they are "
+                  "contiguous");
+        return -1;
+    }
+    int32_t ndim = source->view.ndim;
+    memmove(source->shape, source->view.shape, (size_t)ndim * sizeof *source->shape);
+    dlx_source_close(source); /* the shape may have belonged to what goes here */
+    source->view.shape = source->shape;
+    dlx_layout_compact_strides(ndim, source->shape, source->strides);
+    source->view.strides = source->strides;
+    source->view.data = memory;
+    source->view.byte_offset = 0;
+    source->view.device = (DLDevice){kDLCPU, 0};
+    source->flags &= ~(uint64_t)DLPACK_FLAG_BITMASK_READ_ONLY;
+    source->flags |= DLPACK_FLAG_BITMASK_IS_COPIED;
+    source->hold = dlx_hold_make(DLX_HOLD_MEMORY, memory);
+    state->counts.copies++;
+    return 0;
+}
+
+int
+dlx_source_copy_because(dlx_state *state, dlx_source *source, const dlx_request *request,
+                        const char *why)
+{
+    if (request->copy == 0) {
+        dlx_raise(state->CopyError,
+                  "%s: this %s tensor would have to be copied, and copy=False forbids it",
+                  why, source->framework);
+        return -1;
+    }
+    return dlx_source_copy(state, source);
+}
+
+/* ---- __dlpack__ ------------------------------------------------------------------- */
+
+/* True where the pending TypeError says that a keyword of ours is not known, rather than
+ * that something went wrong inside the producer: it came before any frame of the
+ * producer's, or it names the keyword. Clauses: V09, V10. */
+static bool
+keyword_is_unknown(const char *keyword)
+{
+    PyObject *type, *value, *traceback, *text = NULL;
+    bool unknown = false;
+    if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
+        return false;
+    }
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    text = value != NULL ? PyObject_Str(value) : NULL;
+    const char *utf8 = text != NULL ? PyUnicode_AsUTF8(text) : NULL;
+    unknown = traceback == NULL || (utf8 != NULL && strstr(utf8, keyword) != NULL);
+    Py_XDECREF(text);
+    PyErr_Clear();
+    PyErr_Restore(type, value, traceback);
+    return unknown;
+}
+
+static PyObject *
+call_dlpack_with(dlx_state *state, PyObject *x, bool max_version, PyObject *stream,
+                 bool copy_false)
+{
+    PyObject *args[4] = {x};
+    PyObject *names = NULL, *capsule = NULL;
+    Py_ssize_t n = 0;
+    if (max_version && stream == NULL && !copy_false) { /* the common call */
+        args[1] = state->max_version;
+        return PyObject_VectorcallMethod(state->names.__dlpack__, args,
+                                         1 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                         state->kw_max_version);
+    }
+    names = PyTuple_New(max_version + (stream != NULL) + copy_false);
+    if (names == NULL) {
+        return NULL;
+    }
+    if (max_version) {
+        args[1 + n] = state->max_version;
+        PyTuple_SET_ITEM(names, n++, Py_NewRef(state->names.max_version));
+    }
+    if (stream != NULL) {
+        args[1 + n] = stream;
+        PyTuple_SET_ITEM(names, n++, Py_NewRef(state->names.stream));
+    }
+    if (copy_false) {
+        args[1 + n] = Py_False;
+        PyTuple_SET_ITEM(names, n++, Py_NewRef(state->names.copy));
+    }
+    capsule = PyObject_VectorcallMethod(state->names.__dlpack__, args,
+                                        1 | PY_VECTORCALL_ARGUMENTS_OFFSET, names);
+    Py_DECREF(names);
+    return capsule;
+}
+
+/* Call the producer with the keywords it knows. copy=False is a promise we ask for: where
+ * the producer does not know the word it cannot be had. */
+static DLX_GIVE PyObject *
+call_dlpack(dlx_state *state, const dlx_entry *known, PyObject *x, PyObject *stream,
+            const dlx_request *request)
+{
+    bool copy_false = request->copy == 0;
+    bool max_version = !known->no_max_version;
+    PyObject *capsule = call_dlpack_with(state, x, max_version, stream, copy_false);
+    if (capsule == NULL && copy_false && keyword_is_unknown("copy")) {
+        PyErr_Clear();
+        capsule = call_dlpack_with(state, x, max_version, stream, false);
+        copy_false = false;
+    }
+    if (capsule == NULL && max_version && keyword_is_unknown("max_version")) {
+        PyObject *first_type, *first, *first_traceback;
+        PyErr_Fetch(&first_type, &first, &first_traceback);
+        capsule = call_dlpack_with(state, x, false, stream, copy_false);
+        dlx_entry *entry = &state->cache[dlx_entry_slot(known->type)];
+        if (capsule != NULL && entry->type == known->type && entry->tag == known->tag) {
+            entry->no_max_version = true; /* not asked again while the type stands */
+        }
+        if (capsule == NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Clear(); /* not the keyword then: what it said first is the news */
+            PyErr_Restore(first_type, first, first_traceback);
+        } else {
+            Py_XDECREF(first_type);
+            Py_XDECREF(first);
+            Py_XDECREF(first_traceback);
+        }
+    }
+    if (capsule != NULL && !PyCapsule_CheckExact(capsule)) {
+        dlx_raise(state->ExchangeError, "%s.__dlpack__ returned %s, not a capsule",
+                  Py_TYPE(x)->tp_name, Py_TYPE(capsule)->tp_name);
+        Py_CLEAR(capsule);
+    }
+    return capsule;
+}
+
+/* Ask the producer for its device. 0, or -1 with an error set. Clauses: D01, R03. */
+static int
+ask_device(dlx_state *state, PyObject *x, DLDevice *device)
+{
+    int status = -1;
+    long type, id;
+    PyObject *pair = PyObject_CallMethodNoArgs(x, state->names.__dlpack_device__);
+    if (pair == NULL) {
+        goto fail;
+    }
+    if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2) {
+        dlx_raise(state->ExchangeError,
+                  "%s.__dlpack_device__ returned %R, not (device_type, device_id)",
+                  Py_TYPE(x)->tp_name, pair);
+        goto fail;
+    }
+    type = PyLong_AsLong(PyTuple_GET_ITEM(pair, 0));
+    id = PyLong_AsLong(PyTuple_GET_ITEM(pair, 1));
+    if (PyErr_Occurred()) {
+        dlx_raise(state->ExchangeError, "%s.__dlpack_device__ returned %R, not two integers",
+                  Py_TYPE(x)->tp_name, pair);
+        goto fail;
+    }
+    device->device_type = (DLDeviceType)type;
+    device->device_id = (int32_t)id;
+    status = 0;
+fail:
+    Py_XDECREF(pair);
+    return status;
+}
+
+static int
+open_dlpack(dlx_state *state, dlx_entry known, PyObject *x, const dlx_request *request,
+            dlx_source *source)
+{
+    PyObject *stream = NULL, *capsule = NULL;
+    DLDevice device = {kDLCPU, 0};
+    int status = -1;
+
+    if (known.torch_guards) {
+        int readable = dlx_torch_may_read_by_methods(state, x);
+        if (readable <= 0) {
+            if (readable == 0) {
+                dlx_raise(state->ExchangeError,
+                          "torch tensor is a lazy conjugate or negative view: its memory "
+                          "is not its values; pass x.resolve_conj().resolve_neg()");
+            }
+            goto fail;
+        }
+    }
+    if (!known.ignores_stream && ask_device(state, x, &device) < 0) {
+        goto fail;
+    }
+    if (device.device_type != kDLCPU &&
+        dlx_order_stream_for(state, device, request, &stream) < 0) {
+        goto fail;
+    }
+    capsule = call_dlpack(state, &known, x, stream, request);
+    if (capsule == NULL) {
+        goto fail;
+    }
+    source->framework = known.framework;
+    if (dlx_capsule_claim(state, capsule, source) < 0) {
+        goto fail;
+    }
+    if (known.immutable) {
+        source->flags |= DLPACK_FLAG_BITMASK_READ_ONLY;
+    }
+    status = 0;
+    if (request->copy == 0 && (source->flags & DLPACK_FLAG_BITMASK_IS_COPIED)) {
+        dlx_source_close(source);
+        dlx_raise(state->CopyError, "%s made a copy although copy=False was asked for",
+                  known.framework);
+        status = -1;
+    }
+fail:
+    Py_XDECREF(stream);
+    Py_XDECREF(capsule);
+    return status;
+}
+
+static int
+open_exchange(dlx_state *state, const dlx_entry *entry, PyObject *x, dlx_source *source)
+{
+    DLManagedTensorVersioned *managed = NULL;
+    if (entry->api->managed_tensor_from_py_object_no_sync(x, &managed) != 0) {
+        return -1;
+    }
+    source->framework = entry->framework;
+    source->hold = dlx_hold_make(DLX_HOLD_VERSIONED, managed);
+    source->view = managed->dl_tensor;
+    source->flags = managed->flags;
+    if (entry->immutable) {
+        source->flags |= DLPACK_FLAG_BITMASK_READ_ONLY;
+    }
+    if (dlx_source_check(state, source) < 0) {
+        dlx_source_close(source);
+        return -1;
+    }
+    return 0;
+}
+
+static int
+open_prepared(dlx_state *state, const dlx_entry *entry, PyObject *x,
+              const dlx_request *request, dlx_source *source)
+{
+    const char *framework = entry->framework;
+    PyObject *prepare = Py_NewRef(entry->prepare); /* the call may evict the entry */
+    PyObject *producer = PyObject_CallOneArg(prepare, x);
+    Py_DECREF(prepare);
+    if (producer == NULL) {
+        return -1;
+    }
+    int status = -1;
+    if (Py_TYPE(producer) == Py_TYPE(x)) {
+        dlx_raise(state->ExchangeError, "the adapter of %s returned what it was given",
+                  framework);
+    } else {
+        status = dlx_source_open(state, producer, request, source);
+    }
+    Py_DECREF(producer);
+    return status;
+}
+
+static int
+refuse_type(dlx_state *state, const dlx_entry *entry, PyObject *x)
+{
+    if (entry->prepare != NULL) { /* an adapter's reason */
+        dlx_raise(state->ExchangeError, "%U", entry->prepare);
+    } else {
+        PyErr_Format(PyExc_TypeError,
+                     "%s is not a tensor that can be exchanged: it has neither "
+                     "__dlpack__ nor another protocol that dlexchange reads",
+                     Py_TYPE(x)->tp_name);
+    }
+    return -1;
+}
+
+int
+dlx_source_open(dlx_state *state, PyObject *x, const dlx_request *request,
+                dlx_source *source)
+{
+    int status = -1;
+    dlx_entry *entry = dlx_entry_of(state, x);
+    if (entry == NULL) {
+        return -1;
+    }
+    source->hold.kind = DLX_HOLD_NOTHING;
+    source->route = entry->route;
+    switch (entry->route) {
+    case DLX_ROUTE_TENSOR:
+        status = dlx_tensor_open(state, x, source);
+        break;
+    case DLX_ROUTE_NUMPY:
+        status = dlx_numpy_open(state, x, request, source);
+        break;
+    case DLX_ROUTE_TORCH:
+        status = dlx_torch_open(state, entry->api, x, request, source);
+        break;
+    case DLX_ROUTE_EXCHANGE:
+        status = open_exchange(state, entry, x, source);
+        break;
+    case DLX_ROUTE_JAX:
+        status = dlx_jax_open(state, x, request, source);
+        break;
+    case DLX_ROUTE_DLPACK:
+        status = open_dlpack(state, *entry, x, request, source);
+        break;
+    case DLX_ROUTE_CAPSULE:
+        source->framework = "capsule";
+        status = dlx_capsule_claim(state, x, source);
+        break;
+    case DLX_ROUTE_PREPARE:
+        status = open_prepared(state, entry, x, request, source);
+        break;
+    case DLX_ROUTE_REFUSE:
+    case DLX_ROUTE_UNKNOWN:
+        status = refuse_type(state, entry, x);
+        break;
+    }
+    if (status == 0 && (source->view.device.device_type != kDLCPU || request->stream)) {
+        status = dlx_order_source(state, x, request, source);
+        if (status < 0) {
+            dlx_source_close(source);
+        }
+    }
+    if (status == 0 && request->copy == 1 &&
+        !(source->flags & DLPACK_FLAG_BITMASK_IS_COPIED)) {
+        status = dlx_source_copy(state, source);
+        if (status < 0) {
+            dlx_source_close(source);
+        }
+    }
+    return status;
+}
+
+/* ---- the type cache --------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    dlx_route route;
+} route_names[] = {
+    {"exchange", DLX_ROUTE_EXCHANGE}, {"torch", DLX_ROUTE_TORCH},
+    {"jax", DLX_ROUTE_JAX},           {"dlpack", DLX_ROUTE_DLPACK},
+    {"numpy", DLX_ROUTE_NUMPY},       {"prepare", DLX_ROUTE_PREPARE},
+    {"refuse", DLX_ROUTE_REFUSE},
+};
+
+/* Walk to a table of our major version. Clause: X04. */
+static const DLPackExchangeAPI *
+api_of_capsule(PyObject *capsule)
+{
+    const DLPackExchangeAPIHeader *header =
+        PyCapsule_GetPointer(capsule, "dlpack_exchange_api");
+    while (header != NULL && header->version.major != DLPACK_MAJOR_VERSION) {
+        header = header->prev_api;
+    }
+    return (const DLPackExchangeAPI *)header;
+}
+
+static int
+entry_fill(dlx_state *state, PyTypeObject *type, dlx_entry *entry)
+{
+    PyObject *answer = NULL, *capsule, *prepare;
+    const char *route, *framework;
+    int immutable, ignores_stream, torch_guards, status = -1;
+    answer = PyObject_CallMethod(state->adapters, "classify", "O", (PyObject *)type);
+    if (answer == NULL ||
+        !PyArg_ParseTuple(answer, "ssOOppp", &route, &framework, &capsule, &prepare,
+                          &immutable, &ignores_stream, &torch_guards)) {
+        goto fail;
+    }
+    for (size_t i = 0; i < sizeof route_names / sizeof *route_names; i++) {
+        if (strcmp(route, route_names[i].name) == 0) {
+            entry->route = route_names[i].route;
+        }
+    }
+    if (capsule != Py_None) {
+        entry->api = api_of_capsule(capsule);
+        if (entry->api == NULL) { /* another major, or no table: __dlpack__ remains */
+            PyErr_Clear();
+            entry->route = DLX_ROUTE_DLPACK;
+        }
+    }
+    PyObject *name = PyUnicode_InternFromString(framework);
+    if (name == NULL) {
+        goto fail;
+    }
+    entry->framework = PyUnicode_AsUTF8(name); /* interned and kept: a few per process */
+    entry->prepare = prepare == Py_None ? NULL : Py_NewRef(prepare);
+    entry->immutable = immutable != 0;
+    entry->ignores_stream = ignores_stream != 0;
+    entry->torch_guards = torch_guards != 0;
+    status = 0;
+fail:
+    Py_XDECREF(answer);
+    return status;
+}
+
+dlx_entry *
+dlx_entry_resolve(dlx_state *state, PyTypeObject *type)
+{
+    dlx_entry made = {.type = type, .framework = "dlexchange"};
+    if (type == state->tensor_type) {
+        made.route = DLX_ROUTE_TENSOR;
+    } else if (type == &PyCapsule_Type) {
+        made.route = DLX_ROUTE_CAPSULE;
+    } else {
+        int is_numpy = dlx_numpy_has_type(state, type);
+        if (is_numpy < 0 || entry_fill(state, type, &made) < 0) {
+            return NULL;
+        }
+    }
+    /* Looking an attribute up gives the type a version tag, if it can have one. */
+    PyObject *probe = PyObject_GetAttr((PyObject *)type, state->names.__dlpack__);
+    if (probe == NULL) {
+        PyErr_Clear();
+    }
+    Py_XDECREF(probe);
+    made.tag = type->tp_version_tag;
+    dlx_entry *slot = &state->cache[dlx_entry_slot(type)];
+    Py_XSETREF(slot->prepare, NULL);
+    *slot = made;
+    return slot;
+}

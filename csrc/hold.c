@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Implementation of hold.h.
+ */
+#include "hold.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "tensor.h"
+
+uint32_t dlx_epoch = 1;
+
+static void
+after_fork_in_child(void)
+{
+    dlx_epoch++;
+}
+
+int
+dlx_hold_setup(void)
+{
+    static bool registered = false;
+    if (!registered && pthread_atfork(NULL, NULL, after_fork_in_child) != 0) {
+        PyErr_SetString(PyExc_OSError, "cannot register the fork handler");
+        return -1;
+    }
+    registered = true;
+    return 0;
+}
+
+static bool
+is_finalizing(void)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return Py_IsFinalizing();
+#else
+    return _Py_IsFinalizing();
+#endif
+}
+
+dlx_thread
+dlx_thread_kind(void)
+{
+    if (!Py_IsInitialized() || is_finalizing()) {
+        return DLX_THREAD_LATE;
+    }
+    PyThreadState *mine = PyGILState_GetThisThreadState();
+    if (mine == NULL) {
+        return DLX_THREAD_FOREIGN;
+    }
+    return PyGILState_Check() ? DLX_THREAD_ATTACHED : DLX_THREAD_DETACHED;
+}
+
+/* A reference is dropped at last: its finaliser may run anything, also us. */
+static void
+drop_reference(const dlx_hold *hold)
+{
+    if (hold->kind == DLX_HOLD_EXPORT) {
+        dlx_tensor_export_end((dlx_tensor *)hold->what);
+    }
+    Py_DECREF((PyObject *)hold->what);
+}
+
+void
+dlx_hold_drop(dlx_hold *hold)
+{
+    dlx_hold mine = *hold;
+    hold->kind = DLX_HOLD_NOTHING;
+    if (mine.kind == DLX_HOLD_NOTHING) {
+        return;
+    }
+    if (mine.epoch != dlx_epoch) { /* taken before a fork: it is the parent's */
+        atomic_fetch_add(&dlx_the_state->counts.leaked_unlocked, 1);
+        return;
+    }
+    switch (mine.kind) {
+    case DLX_HOLD_OBJECT:
+    case DLX_HOLD_EXPORT: {
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        drop_reference(&mine);
+        PyErr_Restore(type, value, traceback);
+        break;
+    }
+    case DLX_HOLD_VERSIONED: {
+        DLManagedTensorVersioned *managed = mine.what;
+        if (managed->deleter != NULL) {
+            managed->deleter(managed);
+        }
+        break;
+    }
+    case DLX_HOLD_LEGACY: {
+        DLManagedTensor *managed = mine.what;
+        if (managed->deleter != NULL) {
+            managed->deleter(managed);
+        }
+        break;
+    }
+    case DLX_HOLD_MEMORY:
+        free(mine.what);
+        break;
+    case DLX_HOLD_NOTHING:
+        break;
+    }
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A hold keeps somebody's memory alive, and lets go of it exactly once: on any thread,
+ * with or without the GIL, never after finalisation and never in a forked child.
+ */
+#ifndef DLX_HOLD_H_
+#define DLX_HOLD_H_
+
+#include "state.h"
+
+typedef enum dlx_hold_kind {
+    DLX_HOLD_NOTHING = 0,
+    DLX_HOLD_OBJECT,    /* a reference to a Python object */
+    DLX_HOLD_EXPORT,    /* a reference to a Tensor, counted in its exports */
+    DLX_HOLD_VERSIONED, /* a DLManagedTensorVersioned whose deleter is ours to call */
+    DLX_HOLD_LEGACY,    /* a DLManagedTensor whose deleter is ours to call */
+    DLX_HOLD_MEMORY,    /* memory from malloc */
+} dlx_hold_kind;
+
+typedef struct dlx_hold {
+    void *what;
+    dlx_hold_kind kind;
+    uint32_t epoch; /* the process generation it was taken in */
+} dlx_hold;
+
+/* How this thread stands to the interpreter. */
+typedef enum dlx_thread {
+    DLX_THREAD_ATTACHED, /* it holds the GIL */
+    DLX_THREAD_DETACHED, /* Python knows it; it may wait for the GIL */
+    DLX_THREAD_FOREIGN,  /* Python never saw it; it must not wait for the GIL */
+    DLX_THREAD_LATE,     /* the interpreter is finalising or gone */
+} dlx_thread;
+
+dlx_thread dlx_thread_kind(void);
+
+/* The process generation: rises in a forked child. */
+extern uint32_t dlx_epoch;
+
+static inline dlx_hold
+dlx_hold_make(dlx_hold_kind kind, void *what)
+{
+    return (dlx_hold){.what = what, .kind = kind, .epoch = dlx_epoch};
+}
+
+static inline dlx_hold
+dlx_hold_object(PyObject *object)
+{
+    Py_INCREF(object);
+    return dlx_hold_make(DLX_HOLD_OBJECT, object);
+}
+
+/* Let go. Attached or detached threads only; blocks deal with the others. Keeps an
+ * exception that is set. Idempotent. */
+void dlx_hold_drop(dlx_hold *hold);
+
+/* Register the fork handler. 0 or -1 with an error set. */
+int dlx_hold_setup(void);
+
+#endif

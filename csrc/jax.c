@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Implementation of jax.h.
+ */
+#include "jax.h"
+
+#include <time.h>
+
+#include "capsule.h"
+#include "produce.h"
+#include "tensor.h"
+
+/* XLA's CPU client takes memory as it is only at this alignment, else it copies. */
+#define JAX_ALIGNMENT 64
+#define WAIT_NS 50000
+
+static struct {
+    int usable; /* -1: not asked yet */
+    PyObject *buffer_to_managed;
+    PyObject *managed_to_buffer;
+    PyObject *cpu_device;
+    PyObject *device_type_cpu; /* the number 1 */
+    PyObject *public_make;     /* from_tensor(tensor, copy) */
+    PyObject *finish;          /* canonicalises 64-bit results */
+    bool takes_device_type;
+} jax = {.usable = -1};
+
+int
+dlx_jax_load(dlx_state *state)
+{
+    (void)state;
+    int takes_device_type, usable;
+    PyObject *module = NULL, *route = NULL;
+    if (jax.usable >= 0) {
+        return jax.usable;
+    }
+    module = PyImport_ImportModule("dlexchange.adapters.jax");
+    route = module != NULL ? PyObject_CallMethod(module, "fast_route", NULL) : NULL;
+    if (route == NULL ||
+        !PyArg_ParseTuple(route, "pOOOOOp", &usable, &jax.buffer_to_managed,
+                          &jax.managed_to_buffer, &jax.cpu_device, &jax.public_make,
+                          &jax.finish, &takes_device_type)) {
+        goto fail;
+    }
+    jax.device_type_cpu = PyLong_FromLong(kDLCPU);
+    if (jax.device_type_cpu == NULL) {
+        goto fail;
+    }
+    jax.takes_device_type = takes_device_type != 0;
+    Py_DECREF(module);
+    jax.usable = usable; /* the tuple stays: it owns what was found */
+    return usable;
+fail:
+    Py_XDECREF(module);
+    Py_XDECREF(route);
+    return -1;
+}
+
+static long long
+now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (long long)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static PyObject *
+export_timed(dlx_state *state, PyObject *x)
+{
+    PyObject *args[2] = {x, Py_None};
+    long long start = now_ns();
+    PyObject *capsule = PyObject_Vectorcall(jax.buffer_to_managed, args, 2, NULL);
+    if (now_ns() - start > WAIT_NS) {
+        state->counts.host_waits++;
+    }
+    return capsule;
+}
+
+int
+dlx_jax_open(dlx_state *state, PyObject *x, const dlx_request *request, dlx_source *source)
+{
+    (void)request;
+    source->framework = "jax";
+    PyObject *capsule = export_timed(state, x);
+    if (capsule == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_Exception)) {
+            dlx_raise(state->ExchangeError,
+                      "jax cannot export this array (deleted, donated or sharded over "
+                      "several devices?); see the cause above");
+        }
+        return -1;
+    }
+    int status = dlx_capsule_claim(state, capsule, source);
+    Py_DECREF(capsule);
+    if (status == 0) {
+        source->flags |= DLPACK_FLAG_BITMASK_READ_ONLY;
+    }
+    return status;
+}
+
+static PyObject *
+make_public(dlx_state *state, const dlx_request *request, dlx_source *source)
+{
+    PyObject *result = NULL;
+    PyObject *tensor = dlx_tensor_new(state, source);
+    if (tensor != NULL) {
+        PyObject *copy = request->copy < 0 ? Py_None : request->copy ? Py_True : Py_False;
+        result = PyObject_CallFunctionObjArgs(jax.public_make, tensor, copy, NULL);
+        Py_DECREF(tensor);
+    }
+    return result;
+}
+
+static PyObject *
+make_fast(dlx_state *state, const dlx_request *request, dlx_source *source)
+{
+    PyObject *result = NULL, *capsule = NULL;
+    dlx_hold hold = source->hold;
+    dlx_block *block = dlx_block_new(state, &source->view, 0, &hold, false);
+    if (block == NULL) {
+        return NULL;
+    }
+    capsule = dlx_capsule_new(block, false);
+    if (capsule == NULL) {
+        dlx_block_undo(state, block, &source->hold);
+        return NULL;
+    }
+    source->hold.kind = DLX_HOLD_NOTHING; /* the capsule has it from here on */
+    bool copied = (source->flags & DLPACK_FLAG_BITMASK_IS_COPIED) != 0;
+    PyObject *copy = copied || request->copy < 0 ? Py_None
+                     : request->copy             ? Py_True
+                                                 : Py_False;
+    PyObject *args[5] = {capsule, jax.cpu_device, Py_None, copy, jax.device_type_cpu};
+    result = PyObject_Vectorcall(jax.managed_to_buffer, args,
+                                 jax.takes_device_type ? 5 : 4, NULL);
+    Py_DECREF(capsule);
+    if (result != NULL && source->view.dtype.bits >= 64) {
+        Py_SETREF(result, PyObject_CallOneArg(jax.finish, result));
+    }
+    return result;
+}
+
+PyObject *
+dlx_jax_make(dlx_state *state, const dlx_request *request, dlx_source *source)
+{
+    PyObject *result;
+    if (dlx_jax_load(state) < 0) {
+        return NULL;
+    }
+    if (!dlx_layout_is_dense(&source->view) &&
+        dlx_source_copy_because(state, source, request,
+                                "jax takes only memory without gaps or steps") < 0) {
+        return NULL;
+    }
+    bool misaligned = dlx_layout_size(&source->view) != 0 &&
+                      (uintptr_t)dlx_layout_first(&source->view) % JAX_ALIGNMENT != 0;
+    if (misaligned && request->copy == 0) {
+        dlx_raise(state->CopyError,
+                  "jax needs host memory aligned to %d bytes and would copy this; pass "
+                  "copy=None to allow it",
+                  JAX_ALIGNMENT);
+        return NULL;
+    }
+    bool copies = misaligned || (request->copy == 1 &&
+                                 !(source->flags & DLPACK_FLAG_BITMASK_IS_COPIED));
+    result = jax.usable ? make_fast(state, request, source)
+                        : make_public(state, request, source);
+    if (result == NULL) {
+        dlx_consumer_refused(state, "jax", source);
+    } else if (copies) {
+        state->counts.copies++;
+    }
+    return result;
+}

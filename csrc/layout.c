@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Implementation of layout.h. No Python.h, no GIL, any thread.
+ */
+#include "layout.h"
+
+#include <string.h>
+
+const char *
+dlx_fault_text(dlx_fault fault)
+{
+    switch (fault) {
+    case DLX_FAULT_NONE:
+        return "nothing is wrong";
+    case DLX_FAULT_NDIM:
+        return "ndim must be between 0 and 64";
+    case DLX_FAULT_SHAPE_NULL:
+        return "shape is NULL although ndim is not 0";
+    case DLX_FAULT_SHAPE_NEGATIVE:
+        return "shape has a negative extent";
+    case DLX_FAULT_OVERFLOW:
+        return "shape and strides describe more bytes than an address can count";
+    case DLX_FAULT_DTYPE_CODE:
+        return "dtype.code is not one that DLPack 1.3 defines for exchangeable values";
+    case DLX_FAULT_DTYPE_BITS:
+        return "dtype.bits does not fit dtype.code";
+    case DLX_FAULT_DTYPE_LANES:
+        return "dtype.lanes must be 1 (2 for packed float4)";
+    case DLX_FAULT_DEVICE:
+        return "device_type or device_id is not one that DLPack 1.3 defines";
+    case DLX_FAULT_DATA_NULL:
+        return "data is NULL although the tensor has elements";
+    }
+    return "unknown fault";
+}
+
+static bool
+bits_fit(DLDataType dtype)
+{
+    uint8_t bits = dtype.bits;
+    switch (dtype.code) {
+    case kDLInt:
+    case kDLUInt:
+        return bits == 8 || bits == 16 || bits == 32 || bits == 64 || bits == 4 ||
+               bits == 2 || bits == 1;
+    case kDLFloat:
+        return bits == 16 || bits == 32 || bits == 64;
+    case kDLBfloat:
+        return bits == 16;
+    case kDLComplex:
+        return bits == 32 || bits == 64 || bits == 128;
+    case kDLFloat6_e2m3fn:
+    case kDLFloat6_e3m2fn:
+        return bits == 6;
+    case kDLFloat4_e2m1fn:
+        return bits == 4;
+    default: /* bool and every float8 */
+        return bits == 8;
+    }
+}
+
+dlx_fault
+dlx_dtype_check(DLDataType dtype)
+{
+    if (dtype.code > kDLFloat4_e2m1fn || dtype.code == kDLOpaqueHandle) {
+        return DLX_FAULT_DTYPE_CODE;
+    }
+    if (!bits_fit(dtype)) {
+        return DLX_FAULT_DTYPE_BITS;
+    }
+    if (dtype.lanes != 1 && !(dtype.lanes == 2 && dtype.code == kDLFloat4_e2m1fn)) {
+        return DLX_FAULT_DTYPE_LANES;
+    }
+    return DLX_FAULT_NONE;
+}
+
+static dlx_fault
+device_check(DLDevice device)
+{
+    int32_t type = (int32_t)device.device_type;
+    bool known = type >= kDLCPU && type <= kDLTrn && type != 5 && type != 6;
+    return known && type != kDLExtDev && device.device_id >= 0 ? DLX_FAULT_NONE
+                                                               : DLX_FAULT_DEVICE;
+}
+
+/* The farthest element from element zero, in either direction, must be countable. */
+static dlx_fault
+extent_check(const DLTensor *tensor)
+{
+    int64_t itemsize = (tensor->dtype.bits * tensor->dtype.lanes + 7) / 8;
+    int64_t size = 1, reach = 0;
+    bool empty = false;
+    for (int32_t i = 0; i < tensor->ndim; i++) {
+        int64_t extent = tensor->shape[i];
+        if (extent < 0) {
+            return DLX_FAULT_SHAPE_NEGATIVE;
+        }
+        if (extent == 0) {
+            empty = true;
+        } else if (__builtin_mul_overflow(size, extent, &size)) {
+            return DLX_FAULT_OVERFLOW;
+        }
+    }
+    if (__builtin_mul_overflow(size, itemsize, &size)) {
+        return DLX_FAULT_OVERFLOW;
+    }
+    for (int32_t i = 0; !empty && tensor->strides != NULL && i < tensor->ndim; i++) {
+        int64_t stride = tensor->strides[i], step;
+        if (stride == INT64_MIN) {
+            return DLX_FAULT_OVERFLOW;
+        }
+        if (tensor->shape[i] > 1 &&
+            (__builtin_mul_overflow(tensor->shape[i] - 1, stride < 0 ? -stride : stride,
+                                    &step) ||
+             __builtin_mul_overflow(step, itemsize, &step) ||
+             __builtin_add_overflow(reach, step, &reach))) {
+            return DLX_FAULT_OVERFLOW;
+        }
+    }
+    if (!empty && tensor->data == NULL) {
+        return DLX_FAULT_DATA_NULL;
+    }
+    return DLX_FAULT_NONE;
+}
+
+dlx_fault
+dlx_layout_check(const DLTensor *tensor)
+{
+    dlx_fault fault = dlx_dtype_check(tensor->dtype);
+    if (fault == DLX_FAULT_NONE) {
+        fault = device_check(tensor->device);
+    }
+    if (fault != DLX_FAULT_NONE) {
+        return fault;
+    }
+    if (tensor->ndim < 0 || tensor->ndim > DLX_MAX_NDIM) {
+        return DLX_FAULT_NDIM;
+    }
+    if (tensor->ndim > 0 && tensor->shape == NULL) {
+        return DLX_FAULT_SHAPE_NULL;
+    }
+    return extent_check(tensor);
+}
+
+void
+dlx_layout_compact_strides(int32_t ndim, const int64_t *shape, int64_t *strides)
+{
+    int64_t stride = 1;
+    for (int32_t i = ndim - 1; i >= 0; i--) {
+        strides[i] = stride;
+        stride *= shape[i] > 0 ? shape[i] : 1;
+    }
+}
+
+bool
+dlx_layout_is_c_contiguous(const DLTensor *tensor)
+{
+    if (tensor->strides == NULL) {
+        return true;
+    }
+    int64_t expected = 1;
+    bool contiguous = true;
+    for (int32_t i = tensor->ndim - 1; i >= 0; i--) {
+        int64_t extent = tensor->shape[i];
+        if (extent == 0) {
+            return true;
+        }
+        if (extent != 1) {
+            contiguous = contiguous && tensor->strides[i] == expected;
+            expected *= extent;
+        }
+    }
+    return contiguous;
+}
+
+bool
+dlx_layout_is_dense(const DLTensor *tensor)
+{
+    if (dlx_layout_is_c_contiguous(tensor)) {
+        return true;
+    }
+    uint64_t placed = 0;
+    int64_t expected = 1;
+    for (int32_t round = 0; round < tensor->ndim; round++) {
+        for (int32_t i = 0; i < tensor->ndim; i++) {
+            bool open = !(placed >> i & 1);
+            if (open && tensor->shape[i] == 1) {
+                placed |= UINT64_C(1) << i;
+            } else if (open && tensor->strides[i] == expected) {
+                placed |= UINT64_C(1) << i;
+                expected *= tensor->shape[i];
+            }
+        }
+    }
+    for (int32_t i = 0; i < tensor->ndim; i++) {
+        if (!(placed >> i & 1)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool
+dlx_layout_has_negative_stride(const DLTensor *tensor)
+{
+    bool negative = false;
+    for (int32_t i = 0; tensor->strides != NULL && i < tensor->ndim; i++) {
+        if (tensor->shape[i] == 0) {
+            return false;
+        }
+        negative = negative || (tensor->strides[i] < 0 && tensor->shape[i] > 1);
+    }
+    return negative;
+}
+
+static char *
+gather_dim(const DLTensor *tensor, size_t itemsize, int32_t dim, const char *from,
+           char *out)
+{
+    if (dim == tensor->ndim) {
+        memcpy(out, from, itemsize);
+        return out + itemsize;
+    }
+    int64_t step = tensor->strides[dim] * (int64_t)itemsize;
+    for (int64_t i = 0; i < tensor->shape[dim]; i++) {
+        out = gather_dim(tensor, itemsize, dim + 1, from + i * step, out);
+    }
+    return out;
+}
+
+bool
+dlx_layout_gather(const DLTensor *tensor, bool padded, void *out)
+{
+    if (dlx_layout_is_c_contiguous(tensor)) {
+        size_t nbytes = dlx_layout_nbytes(tensor, padded);
+        if (nbytes > 0) {
+            memcpy(out, dlx_layout_first(tensor), nbytes);
+        }
+        return true;
+    }
+    size_t itemsize = dlx_dtype_itemsize(tensor->dtype, padded);
+    if (itemsize == 0) {
+        return false;
+    }
+    gather_dim(tensor, itemsize, 0, dlx_layout_first(tensor), out);
+    return true;
+}

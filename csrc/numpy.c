@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Implementation of numpy.h.
+ */
+#include "state.h"
+
+#define NPY_NO_DEPRECATED_API NPY_1_22_API_VERSION
+#define NPY_TARGET_VERSION NPY_1_22_API_VERSION
+#include <numpy/arrayobject.h>
+
+#include "numpy.h"
+#include "tensor.h"
+
+/* A dtype that numpy shows through another package (ml_dtypes). */
+typedef struct extra_dtype {
+    DLDataType dtype;
+    PyArray_Descr *descr;
+} extra_dtype;
+
+#define MAX_EXTRA 32
+static extra_dtype extras[MAX_EXTRA];
+static int extras_count = -1; /* not looked up yet */
+static bool loaded;
+
+int
+dlx_numpy_load(dlx_state *state)
+{
+    (void)state;
+    if (!loaded) {
+        if (_import_array() < 0) {
+            return -1;
+        }
+        loaded = true;
+    }
+    return 0;
+}
+
+int
+dlx_numpy_has_type(dlx_state *state, PyTypeObject *type)
+{
+    if (!loaded) {
+        PyObject *modules = PyImport_GetModuleDict();
+        if (PyDict_GetItemString(modules, "numpy") == NULL) {
+            return 0;
+        }
+        if (dlx_numpy_load(state) < 0) {
+            if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+                return -1;
+            }
+            PyErr_Clear(); /* half imported or broken: then it has no arrays either */
+            return 0;
+        }
+    }
+    return PyType_IsSubtype(type, &PyArray_Type);
+}
+
+/* Ask dlexchange.adapters.numpy for (code, bits, dtype) triples. */
+static int
+extras_load(dlx_state *state)
+{
+    int status = -1;
+    PyObject *list = NULL;
+    if (extras_count >= 0) {
+        return 0;
+    }
+    list = PyObject_CallMethod(state->adapters, "extra_numpy_dtypes", NULL);
+    if (list == NULL) {
+        goto fail;
+    }
+    Py_ssize_t n = PyList_Size(list);
+    int count = 0;
+    for (Py_ssize_t i = 0; i < n && i < MAX_EXTRA; i++) {
+        int code, bits;
+        PyObject *descr;
+        if (!PyArg_ParseTuple(PyList_GetItem(list, i), "iiO!", &code, &bits,
+                              &PyArrayDescr_Type, &descr)) {
+            goto fail;
+        }
+        extras[count].dtype = (DLDataType){(uint8_t)code, (uint8_t)bits, 1};
+        extras[count].descr = (PyArray_Descr *)Py_NewRef(descr);
+        count++;
+    }
+    if (count > 0) { /* without ml_dtypes ask again: it may be imported later */
+        extras_count = count;
+    }
+    status = 0;
+fail:
+    Py_XDECREF(list);
+    return status;
+}
+
+#define BUILTIN_TYPES (NPY_HALF + 1)
+
+static const DLDataType plain_dtypes[BUILTIN_TYPES] = {
+    [NPY_BOOL] = {kDLBool, 8, 1},
+    [NPY_BYTE] = {kDLInt, 8, 1},
+    [NPY_UBYTE] = {kDLUInt, 8, 1},
+    [NPY_SHORT] = {kDLInt, 16, 1},
+    [NPY_USHORT] = {kDLUInt, 16, 1},
+    [NPY_INT] = {kDLInt, 32, 1},
+    [NPY_UINT] = {kDLUInt, 32, 1},
+    [NPY_LONG] = {kDLInt, 8 * sizeof(long), 1},
+    [NPY_ULONG] = {kDLUInt, 8 * sizeof(long), 1},
+    [NPY_LONGLONG] = {kDLInt, 64, 1},
+    [NPY_ULONGLONG] = {kDLUInt, 64, 1},
+    [NPY_HALF] = {kDLFloat, 16, 1},
+    [NPY_FLOAT] = {kDLFloat, 32, 1},
+    [NPY_DOUBLE] = {kDLFloat, 64, 1},
+    [NPY_CFLOAT] = {kDLComplex, 64, 1},
+    [NPY_CDOUBLE] = {kDLComplex, 128, 1},
+};
+
+static int
+refuse_dtype(dlx_state *state, PyArray_Descr *descr, const char *why)
+{
+    dlx_raise(state->ExchangeError, "numpy array of dtype %R: %s", descr, why);
+    return -1;
+}
+
+/* The dtypes that the table above does not answer. */
+static int
+read_rare_dtype(dlx_state *state, PyArray_Descr *descr, dlx_source *source)
+{
+    int num = descr->type_num;
+    if (num == NPY_OBJECT) {
+        return refuse_dtype(state, descr,
+                            "Python objects have no value in memory to exchange; convert "
+                            "to a numeric dtype first");
+    }
+    if (num == NPY_LONGDOUBLE || num == NPY_CLONGDOUBLE) {
+        return refuse_dtype(state, descr,
+                            "an extended format that DLPack cannot name; convert with "
+                            ".astype(numpy.float64) or complex128");
+    }
+    if (PyDataType_HASFIELDS(descr)) {
+        return refuse_dtype(state, descr,
+                            "structured values; exchange each field on its own (x['name'])");
+    }
+    if (extras_load(state) < 0) {
+        return -1;
+    }
+    for (int i = 0; i < extras_count; i++) {
+        if (extras[i].descr->type_num == num) {
+            source->view.dtype = extras[i].dtype;
+            if (extras[i].dtype.bits < 8) { /* one element a byte */
+                source->flags |= DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED;
+            }
+            return 0;
+        }
+    }
+    return refuse_dtype(state, descr, "DLPack has no name for these values");
+}
+
+/* numpy counts strides in bytes, DLPack in elements. 0, or 1 where they do not divide. */
+static int
+read_strides(const npy_intp *byte_strides, int ndim, size_t itemsize, int64_t *strides)
+{
+    int shift = __builtin_ctzll(itemsize);
+    npy_intp rest = 0;
+    for (int i = 0; i < ndim; i++) {
+        rest |= byte_strides[i];
+        strides[i] = byte_strides[i] >> shift;
+    }
+    return (rest & (npy_intp)(itemsize - 1)) != 0;
+}
+
+/* Values that are not what a DLTensor could show: made plain by numpy when the caller
+ * asked for a copy, else refused. */
+static int
+open_through_copy(dlx_state *state, PyArrayObject *array, const dlx_request *request,
+                  const char *why, dlx_source *source)
+{
+    PyObject *plain = NULL;
+    PyArray_Descr *native = NULL;
+    int status = -1;
+    if (request->copy != 1) {
+        dlx_raise(request->copy == 0 ? state->CopyError : state->ExchangeError,
+                  "numpy array of dtype %R: %s; pass copy=True for a plain copy",
+                  PyArray_DESCR(array), why);
+        goto fail;
+    }
+    native = PyArray_DescrNewByteorder(PyArray_DESCR(array), NPY_NATIVE);
+    if (native == NULL) {
+        goto fail;
+    }
+    plain = PyArray_NewCopy(array, NPY_CORDER);
+    if (plain != NULL) {
+        Py_SETREF(plain, PyArray_CastToType((PyArrayObject *)plain, native, 0));
+        native = NULL; /* stolen */
+    }
+    if (plain == NULL) {
+        goto fail;
+    }
+    state->counts.copies++;
+    status = dlx_numpy_open(state, plain, request, source);
+    source->flags |= DLPACK_FLAG_BITMASK_IS_COPIED;
+fail:
+    Py_XDECREF(native);
+    Py_XDECREF(plain);
+    return status;
+}
+
+int
+dlx_numpy_open(dlx_state *state, PyObject *x, const dlx_request *request,
+               dlx_source *source)
+{
+    PyArrayObject *array = (PyArrayObject *)x;
+    PyArray_Descr *descr = PyArray_DESCR(array);
+    int num = descr->type_num;
+    int ndim = PyArray_NDIM(array);
+
+    if (!PyArray_ISNBO(descr->byteorder)) {
+        return open_through_copy(state, array, request,
+                                 "non-native byte order, which DLPack cannot express",
+                                 source);
+    }
+    source->flags = 0;
+    source->framework = "numpy";
+    if ((unsigned)num < BUILTIN_TYPES && plain_dtypes[num].lanes != 0) {
+        source->view.dtype = plain_dtypes[num];
+    } else if (read_rare_dtype(state, descr, source) < 0) {
+        return -1;
+    }
+    size_t itemsize = ((size_t)source->view.dtype.bits + 7) / 8;
+    if (read_strides(PyArray_STRIDES(array), ndim, itemsize, source->strides) != 0) {
+        return open_through_copy(state, array, request,
+                                 "its strides are not multiples of the element size",
+                                 source);
+    }
+    source->view.data = PyArray_DATA(array);
+    source->view.device = (DLDevice){kDLCPU, 0};
+    source->view.ndim = ndim;
+    source->view.shape = (int64_t *)PyArray_DIMS(array);
+    source->view.strides = source->strides;
+    source->view.byte_offset = 0;
+    if (!(PyArray_FLAGS(array) & NPY_ARRAY_WRITEABLE)) {
+        source->flags |= DLPACK_FLAG_BITMASK_READ_ONLY;
+    }
+    source->hold = dlx_hold_object(x);
+    return 0;
+}
+
+static int
+plain_type_num(DLDataType dtype)
+{
+    switch (dtype.code) {
+    case kDLInt:
+        return dtype.bits == 8    ? NPY_INT8
+               : dtype.bits == 16 ? NPY_INT16
+               : dtype.bits == 32 ? NPY_INT32
+               : dtype.bits == 64 ? NPY_INT64
+                                  : -1;
+    case kDLUInt:
+        return dtype.bits == 8    ? NPY_UINT8
+               : dtype.bits == 16 ? NPY_UINT16
+               : dtype.bits == 32 ? NPY_UINT32
+               : dtype.bits == 64 ? NPY_UINT64
+                                  : -1;
+    case kDLFloat:
+        return dtype.bits == 16   ? NPY_FLOAT16
+               : dtype.bits == 32 ? NPY_FLOAT32
+               : dtype.bits == 64 ? NPY_FLOAT64
+                                  : -1;
+    case kDLComplex:
+        return dtype.bits == 64    ? NPY_COMPLEX64
+               : dtype.bits == 128 ? NPY_COMPLEX128
+                                   : -1;
+    case kDLBool:
+        return NPY_BOOL;
+    default:
+        return -1;
+    }
+}
+
+/* A descriptor for `dtype`, or NULL with ExchangeError set. */
+static DLX_GIVE PyArray_Descr *
+descr_for(dlx_state *state, const dlx_source *source)
+{
+    DLDataType dtype = source->view.dtype;
+    int num = dtype.lanes == 1 ? plain_type_num(dtype) : -1;
+    if (num >= 0) {
+        return PyArray_DescrFromType(num);
+    }
+    if (extras_load(state) < 0) {
+        return NULL;
+    }
+    bool storable = dtype.lanes == 1 && (dtype.bits >= 8 || dlx_source_is_padded(source));
+    for (int i = 0; storable && i < extras_count; i++) {
+        if (extras[i].dtype.code == dtype.code && extras[i].dtype.bits == dtype.bits) {
+            return (PyArray_Descr *)Py_NewRef((PyObject *)extras[i].descr);
+        }
+    }
+    dlx_raise(state->ExchangeError,
+              "numpy has no dtype for DLPack (code %d, bits %d, lanes %d%s)%s",
+              (int)dtype.code, (int)dtype.bits, (int)dtype.lanes,
+              dtype.bits < 8 && !dlx_source_is_padded(source) ? ", packed" : "",
+              extras_count < 0 ? "; ml_dtypes adds bfloat16, float8 and smaller ones: "
+                                 "pip install ml_dtypes"
+                               : "");
+    return NULL;
+}
+
+/* What keeps the memory of an array: the producer's object itself, or a Tensor. */
+static DLX_GIVE PyObject *
+base_for(dlx_state *state, dlx_source *source)
+{
+    if (source->hold.kind == DLX_HOLD_OBJECT) {
+        source->hold.kind = DLX_HOLD_NOTHING;
+        return source->hold.what;
+    }
+    return dlx_tensor_new(state, source);
+}
+
+PyObject *
+dlx_numpy_make(dlx_state *state, dlx_source *source)
+{
+    PyObject *array = NULL, *base = NULL;
+    PyArray_Descr *descr = NULL;
+    npy_intp byte_strides[DLX_MAX_NDIM];
+    const DLTensor *view = &source->view;
+    char *data = dlx_layout_first(view);
+    int32_t ndim = view->ndim;
+
+    if (dlx_numpy_load(state) < 0) {
+        goto fail;
+    }
+    descr = descr_for(state, source);
+    if (descr == NULL) {
+        goto fail;
+    }
+#if NPY_MAXDIMS_LEGACY_ITERS < DLX_MAX_NDIM
+    if (ndim > NPY_MAXDIMS_LEGACY_ITERS && PyArray_RUNTIME_VERSION < NPY_2_0_API_VERSION) {
+        dlx_raise(state->ExchangeError, "this numpy shows at most %d dimensions, not %d",
+                  NPY_MAXDIMS_LEGACY_ITERS, (int)ndim);
+        goto fail;
+    }
+#endif
+    npy_intp itemsize = (npy_intp)((view->dtype.bits + 7) / 8);
+    for (int32_t i = 0; i < ndim; i++) {
+        byte_strides[i] = (npy_intp)view->strides[i] * itemsize;
+    }
+    int flags = dlx_source_is_read_only(source) ? 0 : NPY_ARRAY_WRITEABLE;
+    if (data == NULL) { /* no elements: any address that stays readable will do */
+        data = (char *)&plain_dtypes;
+    }
+    array = PyArray_NewFromDescr(&PyArray_Type, descr, ndim, (npy_intp *)view->shape,
+                                 byte_strides, data, flags, NULL);
+    descr = NULL; /* stolen, also on failure */
+    if (array == NULL) {
+        goto fail;
+    }
+    base = base_for(state, source);
+    if (base == NULL) {
+        goto fail;
+    }
+    if (PyArray_SetBaseObject((PyArrayObject *)array, base) < 0) { /* steals base */
+        goto fail;
+    }
+    return array;
+
+fail:
+    Py_XDECREF(descr);
+    Py_XDECREF(array);
+    return NULL;
+}

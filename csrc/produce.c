@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Implementation of produce.h: one hand-off, from any producer to any consumer.
+ */
+#include "produce.h"
+
+#include "jax.h"
+#include "numpy.h"
+#include "tensor.h"
+#include "torch.h"
+
+void
+dlx_consumer_refused(dlx_state *state, const char *consumer, const dlx_source *source)
+{
+    const DLTensor *view = &source->view;
+    if (PyErr_ExceptionMatches(PyExc_Exception) &&
+        !PyErr_ExceptionMatches(PyExc_MemoryError) &&
+        !PyErr_ExceptionMatches(state->ExchangeError)) {
+        dlx_raise(state->ExchangeError,
+                  "%s refused a %s tensor (dtype code %d, bits %d, lanes %d; ndim %d); see "
+                  "the cause above",
+                  consumer, source->framework, (int)view->dtype.code,
+                  (int)view->dtype.bits, (int)view->dtype.lanes, (int)view->ndim);
+    }
+}
+
+int
+dlx_warn_read_only(dlx_state *state, const char *producer, const char *consumer)
+{
+    if (state->strict) {
+        dlx_raise(state->ExchangeError,
+                  "this %s array is read-only, which %s cannot express; pass copy=True",
+                  producer, consumer);
+        return -1;
+    }
+    if (state->warned_read_only) {
+        return 0;
+    }
+    state->warned_read_only = true;
+    return PyErr_WarnFormat(state->ReadOnlyWarning, 1,
+                            "a read-only %s array was handed to %s, which cannot express "
+                            "that: writing to it there is undefined; pass copy=True to be "
+                            "safe (this warning is given once)",
+                            producer, consumer);
+}
+
+int
+dlx_torch_load(dlx_state *state)
+{
+    PyObject *module = NULL, *type = NULL;
+    if (state->torch_api != NULL) {
+        return 0;
+    }
+    module = PyImport_ImportModule("torch");
+    type = module != NULL ? PyObject_GetAttrString(module, "Tensor") : NULL;
+    if (type != NULL && PyType_Check(type)) {
+        const dlx_entry *entry = dlx_entry_resolve(state, (PyTypeObject *)type);
+        if (entry != NULL && entry->api == NULL) {
+            dlx_raise(state->ExchangeError, "this torch offers no DLPack C exchange API");
+        }
+        state->torch_api = entry != NULL ? entry->api : NULL;
+    }
+    Py_XDECREF(module);
+    Py_XDECREF(type);
+    return state->torch_api != NULL ? 0 : -1;
+}
+
+PyObject *
+dlx_hand_off(dlx_state *state, PyObject *x, dlx_consumer consumer,
+             const dlx_request *request)
+{
+    dlx_source source;
+    PyObject *result = NULL;
+    if (consumer == DLX_TO_TORCH && state->torch_api == NULL && dlx_torch_load(state) < 0) {
+        return NULL;
+    }
+    if (dlx_source_open(state, x, request, &source) < 0) {
+        return NULL;
+    }
+    switch (consumer) {
+    case DLX_TO_TENSOR:
+        result = dlx_tensor_new(state, &source);
+        break;
+    case DLX_TO_NUMPY:
+        result = dlx_numpy_make(state, &source);
+        break;
+    case DLX_TO_TORCH:
+        result = dlx_torch_make(state, request, &source);
+        break;
+    case DLX_TO_JAX:
+        result = dlx_jax_make(state, request, &source);
+        break;
+    }
+    if (source.hold.kind != DLX_HOLD_NOTHING) {
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        dlx_source_close(&source);
+        PyErr_Restore(type, value, traceback);
+    }
+    return result;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The consuming frameworks: where a source is made into somebody's array. GIL: held.
+ */
+#ifndef DLX_PRODUCE_H_
+#define DLX_PRODUCE_H_
+
+#include "source.h"
+
+typedef enum dlx_consumer {
+    DLX_TO_TENSOR,
+    DLX_TO_NUMPY,
+    DLX_TO_TORCH,
+    DLX_TO_JAX,
+} dlx_consumer;
+
+/* One hand-off from any producer to a framework with a route in C. */
+DLX_GIVE PyObject *dlx_hand_off(dlx_state *state, PyObject *x, dlx_consumer consumer,
+                                const dlx_request *request);
+
+/* Turn what a consuming framework raised into an ExchangeError that says what it was
+ * given. MemoryError and BaseExceptions stay as they are. */
+void dlx_consumer_refused(dlx_state *state, const char *consumer,
+                          const dlx_source *source);
+
+/* Warn, once a process, that the consumer cannot keep memory read-only. In strict mode an
+ * ExchangeError. 0 or -1. */
+int dlx_warn_read_only(dlx_state *state, const char *producer, const char *consumer);
+
+/* The C exchange API of torch; imports torch. 0, or -1 with an error set. */
+int dlx_torch_load(dlx_state *state);
+
+#endif

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a Tensor speaks: __dlpack__, the buffer protocol, __array_interface__.
+ * GIL: held.
+ */
+#include <string.h>
+
+#include "arguments.h"
+#include "capsule.h"
+#include "tensor.h"
+
+/* ---- __dlpack__ ------------------------------------------------------------------- */
+
+typedef struct export_request {
+    bool versioned;
+    int copy;
+} export_request;
+
+/* Clauses: V01-V04, V11. */
+static int
+read_max_version(PyObject *value, bool *versioned)
+{
+    long major = 0;
+    if (value == NULL || value == Py_None) {
+        *versioned = false;
+        return 0;
+    }
+    if (PyTuple_Check(value) && PyTuple_GET_SIZE(value) == 2) {
+        major = PyLong_AsLong(PyTuple_GET_ITEM(value, 0));
+    }
+    if (PyErr_Occurred() || !PyTuple_Check(value) || PyTuple_GET_SIZE(value) != 2) {
+        PyErr_Format(PyExc_TypeError, "max_version must be (major, minor) or None, not %R",
+                     value);
+        return -1;
+    }
+    *versioned = major >= 1;
+    return 0;
+}
+
+/* Clauses: K06, K07, S22. A copy to the host of host memory is none. */
+static int
+read_dl_device(const dlx_tensor *tensor, PyObject *value)
+{
+    int type, id;
+    if (value == NULL || value == Py_None) {
+        return 0;
+    }
+    if (!PyTuple_Check(value) || !PyArg_ParseTuple(value, "ii", &type, &id)) {
+        PyErr_Format(PyExc_TypeError,
+                     "dl_device must be (device_type, device_id) or None, not %R", value);
+        return -1;
+    }
+    if (type == (int)tensor->view.device.device_type &&
+        id == tensor->view.device.device_id) {
+        return 0;
+    }
+    dlx_raise(tensor->state->ExchangeError,
+              "this Tensor is on device (%d, %d) and cannot be exported to %R",
+              (int)tensor->view.device.device_type, (int)tensor->view.device.device_id,
+              value);
+    return -1;
+}
+
+/* Clauses: S13. */
+static int
+read_stream(const dlx_tensor *tensor, PyObject *value)
+{
+    if (value == NULL || value == Py_None) {
+        return 0;
+    }
+    dlx_raise(tensor->state->StreamError,
+              "host memory has no stream: pass stream=None, not %R", value);
+    return -1;
+}
+
+PyObject *
+dlx_tensor_dlpack(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                  PyObject *kwnames)
+{
+    dlx_tensor *tensor = (dlx_tensor *)self;
+    dlx_state *state = tensor->state;
+    PyObject *stream = NULL, *max_version = NULL, *dl_device = NULL, *copy_value = NULL;
+    const dlx_keyword known[] = {
+        {state->names.max_version, &max_version},
+        {state->names.stream, &stream},
+        {state->names.dl_device, &dl_device},
+        {state->names.copy, &copy_value},
+    };
+    bool versioned;
+    int copy;
+    dlx_source source;
+    dlx_block *block = NULL;
+    PyObject *capsule = NULL;
+
+    if (nargs != 0) {
+        PyErr_SetString(PyExc_TypeError, "__dlpack__ takes keyword arguments only");
+        return NULL;
+    }
+    if (dlx_keywords_read("__dlpack__", args, kwnames, known, 4) < 0 ||
+        dlx_copy_read(copy_value, &copy) < 0 ||
+        read_max_version(max_version, &versioned) < 0 ||
+        read_dl_device(tensor, dl_device) < 0 || read_stream(tensor, stream) < 0 ||
+        dlx_tensor_open(state, self, &source) < 0) {
+        return NULL;
+    }
+    if (copy == 1 && dlx_source_copy(state, &source) < 0) {
+        goto fail;
+    }
+    if (!versioned && dlx_source_is_read_only(&source)) {
+        dlx_raise(state->ExchangeError,
+                  "this Tensor is read-only, which an unversioned capsule cannot say; "
+                  "ask with max_version=(1, 0) or higher, or with copy=True");
+        goto fail;
+    }
+    block = dlx_block_new(state, &source.view, source.flags, &source.hold, versioned);
+    if (block == NULL) {
+        goto fail;
+    }
+    capsule = dlx_capsule_new(block, versioned);
+    if (capsule == NULL) {
+        dlx_block_undo(state, block, &source.hold);
+        goto fail;
+    }
+    return capsule;
+
+fail:
+    dlx_source_close(&source);
+    return NULL;
+}
+
+PyObject *
+dlx_tensor_dlpack_device(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    DLDevice device = ((dlx_tensor *)self)->view.device;
+    return Py_BuildValue("(ii)", (int)device.device_type, (int)device.device_id);
+}
+
+/* ---- host protocols --------------------------------------------------------------- */
+
+static int
+require_host(const dlx_tensor *tensor, PyObject *error, const char *what)
+{
+    if (tensor->closed) {
+        PyErr_SetString(PyExc_ValueError, "this Tensor has been closed");
+        return -1;
+    }
+    if (tensor->view.device.device_type != kDLCPU) {
+        PyErr_Format(error, "%s shows plain host memory only; this Tensor is on device %d",
+                     what, (int)tensor->view.device.device_type);
+        return -1;
+    }
+    return 0;
+}
+
+/* Letters of the struct module; NULL where it has none. */
+static const char *
+buffer_format(DLDataType dtype)
+{
+    int code = dtype.lanes == 1 ? dtype.code : -1;
+    switch (code << 8 | dtype.bits) {
+    case kDLBool << 8 | 8:
+        return "?";
+    case kDLInt << 8 | 8:
+        return "b";
+    case kDLUInt << 8 | 8:
+        return "B";
+    case kDLInt << 8 | 16:
+        return "h";
+    case kDLUInt << 8 | 16:
+        return "H";
+    case kDLInt << 8 | 32:
+        return "i";
+    case kDLUInt << 8 | 32:
+        return "I";
+    case kDLInt << 8 | 64:
+        return "q";
+    case kDLUInt << 8 | 64:
+        return "Q";
+    case kDLFloat << 8 | 16:
+        return "e";
+    case kDLFloat << 8 | 32:
+        return "f";
+    case kDLFloat << 8 | 64:
+        return "d";
+    case kDLComplex << 8 | 64:
+        return "Zf";
+    case kDLComplex << 8 | 128:
+        return "Zd";
+    default:
+        return NULL;
+    }
+}
+
+int
+dlx_tensor_getbuffer(PyObject *self, Py_buffer *buffer, int flags)
+{
+    dlx_tensor *tensor = (dlx_tensor *)self;
+    const DLTensor *view = &tensor->view;
+    const char *format = buffer_format(view->dtype);
+    bool read_only = (tensor->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
+    bool contiguous = dlx_layout_is_c_contiguous(view);
+    Py_ssize_t *byte_strides = NULL;
+
+    buffer->obj = NULL;
+    if (require_host(tensor, PyExc_BufferError, "the buffer protocol") < 0) {
+        return -1;
+    }
+    if (format == NULL) {
+        PyErr_SetString(PyExc_BufferError,
+                        "the buffer protocol has no format for this Tensor's dtype");
+        return -1;
+    }
+    if (read_only && (flags & PyBUF_WRITABLE)) {
+        PyErr_SetString(PyExc_BufferError, "this Tensor is read-only");
+        return -1;
+    }
+    bool wants_strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES;
+    bool wants_c = (flags & PyBUF_C_CONTIGUOUS) == PyBUF_C_CONTIGUOUS;
+    bool wants_f = (flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS;
+    if (!contiguous && (!wants_strides || wants_c)) {
+        PyErr_SetString(PyExc_BufferError, "this Tensor is not C-contiguous");
+        return -1;
+    }
+    if (wants_f && view->ndim > 1) {
+        PyErr_SetString(PyExc_BufferError, "this Tensor offers no Fortran order");
+        return -1;
+    }
+    size_t itemsize = dlx_dtype_itemsize(view->dtype, false);
+    byte_strides = PyMem_New(Py_ssize_t, view->ndim + 1);
+    if (byte_strides == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (int32_t i = 0; i < view->ndim; i++) {
+        byte_strides[i] = (Py_ssize_t)view->strides[i] * (Py_ssize_t)itemsize;
+    }
+    buffer->buf = view->data;
+    buffer->obj = Py_NewRef(self);
+    buffer->len = (Py_ssize_t)dlx_layout_nbytes(view, false);
+    buffer->itemsize = (Py_ssize_t)itemsize;
+    buffer->readonly = read_only;
+    buffer->ndim = view->ndim;
+    buffer->format = flags & PyBUF_FORMAT ? (char *)format : NULL;
+    buffer->shape = flags & PyBUF_ND ? (Py_ssize_t *)view->shape : NULL;
+    buffer->strides = wants_strides ? byte_strides : NULL;
+    buffer->suboffsets = NULL;
+    buffer->internal = byte_strides;
+    tensor->exports++;
+    return 0;
+}
+
+void
+dlx_tensor_releasebuffer(PyObject *self, Py_buffer *buffer)
+{
+    PyMem_Free(buffer->internal);
+    dlx_tensor_export_end((dlx_tensor *)self);
+}
+
+PyObject *
+dlx_tensor_array_interface(PyObject *self, void *closure)
+{
+    (void)closure;
+    dlx_tensor *tensor = (dlx_tensor *)self;
+    DLDataType dtype = tensor->view.dtype;
+    PyObject *shape = NULL, *strides = NULL, *result = NULL;
+    static const char kinds[] = {[kDLInt] = 'i',     [kDLUInt] = 'u', [kDLFloat] = 'f',
+                                 [kDLComplex] = 'c', [kDLBool] = 'b'};
+    char typestr[8];
+
+    if (require_host(tensor, PyExc_AttributeError, "__array_interface__") < 0) {
+        goto fail;
+    }
+    if (buffer_format(dtype) == NULL) {
+        PyErr_SetString(PyExc_AttributeError,
+                        "__array_interface__ cannot name this Tensor's dtype");
+        goto fail;
+    }
+    size_t itemsize = dlx_dtype_itemsize(dtype, false);
+    PyOS_snprintf(typestr, sizeof typestr, "%c%c%d", itemsize == 1 ? '|' : '<',
+                  kinds[dtype.code], (int)itemsize);
+    shape = PyObject_GetAttrString(self, "shape");
+    strides = PyTuple_New(tensor->view.ndim);
+    if (shape == NULL || strides == NULL) {
+        goto fail;
+    }
+    for (int32_t i = 0; i < tensor->view.ndim; i++) {
+        PyObject *step = PyLong_FromLongLong(tensor->view.strides[i] * (int64_t)itemsize);
+        if (step == NULL) {
+            goto fail;
+        }
+        PyTuple_SET_ITEM(strides, i, step);
+    }
+    bool read_only = (tensor->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
+    result = Py_BuildValue("{s:O,s:s,s:(NN),s:O,s:i}", "shape", shape, "typestr", typestr,
+                           "data", PyLong_FromVoidPtr(tensor->view.data),
+                           PyBool_FromLong(read_only), "strides", strides, "version", 3);
+    tensor->lent = tensor->lent || result != NULL;
+fail:
+    Py_XDECREF(shape);
+    Py_XDECREF(strides);
+    return result;
+}

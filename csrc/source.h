@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A source is a producer's memory during one hand-off: what it looks like, what keeps it
+ * alive, and how it was reached. It lives on the C stack of one call. GIL: held.
+ */
+#ifndef DLX_SOURCE_H_
+#define DLX_SOURCE_H_
+
+#include "hold.h"
+#include "layout.h"
+
+/* What the caller of a hand-off asked for. */
+typedef struct dlx_request {
+    int copy;         /* -1: if needed, 0: never, 1: always */
+    bool managed;     /* a managed tensor is wanted where the producer has one */
+    PyObject *stream; /* borrowed; NULL or None: nothing was said */
+} dlx_request;
+
+typedef struct dlx_source {
+    DLTensor view; /* shape and strides may belong to the producer: copy to keep */
+    uint64_t flags;
+    dlx_hold hold;
+    dlx_route route;
+    const char *framework; /* for messages; static storage */
+    int64_t shape[DLX_MAX_NDIM]; /* room for a copy's; uninitialised otherwise */
+    int64_t strides[DLX_MAX_NDIM];
+} dlx_source;
+
+static inline bool
+dlx_source_is_padded(const dlx_source *source)
+{
+    return (source->flags & DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED) != 0;
+}
+
+static inline bool
+dlx_source_is_read_only(const dlx_source *source)
+{
+    return (source->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
+}
+
+/* Reach the memory of `x`. 0, or -1 with an error set and nothing taken. */
+int dlx_source_open(dlx_state *state, PyObject *x, const dlx_request *request,
+                    DLX_GIVE dlx_source *source);
+
+/* Let go of whatever the source still holds. */
+static inline void
+dlx_source_close(dlx_source *source)
+{
+    if (source->hold.kind != DLX_HOLD_NOTHING) {
+        dlx_hold_drop(&source->hold);
+    }
+}
+
+/* Replace host memory by a row-major copy of our own, aligned to 64 bytes. Counted in
+ * stats().copies. Blocks: for the time of the copy, without the GIL when it is large. */
+int dlx_source_copy(dlx_state *state, dlx_source *source);
+
+/* For consumers that need another layout: copy where `request` allows it, else raise
+ * CopyError saying `why`. */
+int dlx_source_copy_because(dlx_state *state, dlx_source *source,
+                            const dlx_request *request, const char *why);
+
+/* Raise ExchangeError that names the framework and the fault. Always -1. */
+int dlx_source_refuse(dlx_state *state, const char *framework, dlx_fault fault,
+                      const DLTensor *tensor);
+
+/* Fill in strides where they are NULL, and check everything. 0 or -1 with an error set. */
+int dlx_source_check(dlx_state *state, dlx_source *source);
+
+#endif

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * dlexchange.Tensor: its life and its attributes. Its protocols are in protocol.c.
+ * GIL: held.
+ */
+#include "tensor.h"
+
+#include <stddef.h>
+#include <structmember.h>
+
+#include "alloc.h"
+
+static dlx_tensor *
+tensor_alloc(dlx_state *state)
+{
+    dlx_tensor *tensor = state->free_tensors;
+    if (tensor != NULL) {
+        state->free_tensors = tensor->next_free;
+        state->free_tensors_count--;
+        (void)PyObject_Init((PyObject *)tensor, state->tensor_type);
+        return tensor;
+    }
+    return PyObject_New(dlx_tensor, state->tensor_type);
+}
+
+PyObject *
+dlx_tensor_new(dlx_state *state, dlx_source *source)
+{
+    int64_t *far_dims = NULL;
+    dlx_tensor *tensor = NULL;
+    if (source->view.ndim > DLX_INLINE_NDIM) {
+        far_dims = dlx_alloc(2 * (size_t)source->view.ndim * sizeof *far_dims);
+        if (far_dims == NULL) {
+            PyErr_NoMemory();
+            goto fail;
+        }
+    }
+    tensor = tensor_alloc(state);
+    if (tensor == NULL) {
+        goto fail;
+    }
+    tensor->state = state;
+    tensor->flags = source->flags;
+    tensor->hold = source->hold;
+    tensor->exports = 0;
+    tensor->closed = false;
+    tensor->lent = false;
+    tensor->far_dims = far_dims;
+    dlx_view_publish(&tensor->view, &source->view,
+                     far_dims != NULL ? far_dims : tensor->dims);
+    source->hold.kind = DLX_HOLD_NOTHING;
+    state->counts.tensors++;
+    return (PyObject *)tensor;
+
+fail:
+    free(far_dims);
+    return NULL;
+}
+
+static void
+tensor_dealloc(PyObject *self)
+{
+    dlx_tensor *tensor = (dlx_tensor *)self;
+    dlx_state *state = tensor->state;
+    PyTypeObject *type = Py_TYPE(self);
+    dlx_hold hold = tensor->hold;
+    if (tensor->far_dims != NULL) {
+        free(tensor->far_dims);
+    }
+    state->counts.tensors--;
+    if (state->free_tensors_count < DLX_FREELIST) {
+        tensor->next_free = state->free_tensors;
+        state->free_tensors = tensor;
+        state->free_tensors_count++;
+    } else {
+        PyObject_Free(self);
+    }
+    Py_DECREF(type);
+    if (hold.kind != DLX_HOLD_NOTHING) { /* last: it may run anything, also us */
+        dlx_hold_drop(&hold);
+    }
+}
+
+int
+dlx_tensor_open(dlx_state *state, PyObject *x, dlx_source *source)
+{
+    dlx_tensor *tensor = (dlx_tensor *)x;
+    (void)state;
+    if (tensor->closed) {
+        PyErr_SetString(PyExc_ValueError, "this Tensor has been closed");
+        return -1;
+    }
+    source->framework = "dlexchange";
+    source->view = tensor->view;
+    source->flags = tensor->flags & ~(uint64_t)DLPACK_FLAG_BITMASK_IS_COPIED;
+    source->hold = dlx_hold_make(DLX_HOLD_EXPORT, Py_NewRef(x));
+    tensor->exports++;
+    return 0;
+}
+
+void
+dlx_tensor_export_end(dlx_tensor *tensor)
+{
+    tensor->exports--;
+    if (tensor->closed && tensor->exports == 0 && !tensor->lent) {
+        dlx_hold_drop(&tensor->hold);
+    }
+}
+
+static PyObject *
+tensor_close(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    dlx_tensor *tensor = (dlx_tensor *)self;
+    tensor->closed = true;
+    if (tensor->exports == 0 && !tensor->lent) {
+        dlx_hold_drop(&tensor->hold);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+tensor_enter(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return Py_NewRef(self);
+}
+
+static PyObject *
+tensor_exit(PyObject *self, PyObject *args)
+{
+    (void)args;
+    return tensor_close(self, NULL);
+}
+
+/* ---- attributes ------------------------------------------------------------------- */
+
+static PyObject *
+tuple_of(const int64_t *values, int32_t n)
+{
+    PyObject *tuple = PyTuple_New(n);
+    for (int32_t i = 0; tuple != NULL && i < n; i++) {
+        PyObject *value = PyLong_FromLongLong(values[i]);
+        if (value == NULL) {
+            Py_CLEAR(tuple);
+        } else {
+            PyTuple_SET_ITEM(tuple, i, value);
+        }
+    }
+    return tuple;
+}
+
+static PyObject *
+get_shape(PyObject *self, void *closure)
+{
+    (void)closure;
+    dlx_tensor *tensor = (dlx_tensor *)self;
+    return tuple_of(tensor->view.shape, tensor->view.ndim);
+}
+
+static PyObject *
+get_strides(PyObject *self, void *closure)
+{
+    (void)closure;
+    dlx_tensor *tensor = (dlx_tensor *)self;
+    return tuple_of(tensor->view.strides, tensor->view.ndim);
+}
+
+static PyObject *
+get_ndim(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyLong_FromLong(((dlx_tensor *)self)->view.ndim);
+}
+
+static PyObject *
+get_dtype(PyObject *self, void *closure)
+{
+    (void)closure;
+    dlx_tensor *tensor = (dlx_tensor *)self;
+    DLDataType dtype = tensor->view.dtype;
+    return PyObject_CallFunction(tensor->state->make_dtype, "iii", (int)dtype.code,
+                                 (int)dtype.bits, (int)dtype.lanes);
+}
+
+static PyObject *
+get_device(PyObject *self, void *closure)
+{
+    (void)closure;
+    dlx_tensor *tensor = (dlx_tensor *)self;
+    return PyObject_CallFunction(tensor->state->make_device, "ii",
+                                 (int)tensor->view.device.device_type,
+                                 (int)tensor->view.device.device_id);
+}
+
+static PyObject *
+get_data_ptr(PyObject *self, void *closure)
+{
+    (void)closure;
+    dlx_tensor *tensor = (dlx_tensor *)self;
+    if (tensor->closed) {
+        PyErr_SetString(PyExc_ValueError, "this Tensor has been closed");
+        return NULL;
+    }
+    return PyLong_FromVoidPtr(dlx_layout_first(&tensor->view));
+}
+
+static bool
+is_padded(const dlx_tensor *tensor)
+{
+    return (tensor->flags & DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED) != 0;
+}
+
+static PyObject *
+get_nbytes(PyObject *self, void *closure)
+{
+    (void)closure;
+    dlx_tensor *tensor = (dlx_tensor *)self;
+    return PyLong_FromSize_t(dlx_layout_nbytes(&tensor->view, is_padded(tensor)));
+}
+
+static PyObject *
+get_flag(PyObject *self, void *closure)
+{
+    return PyBool_FromLong((((dlx_tensor *)self)->flags & (uintptr_t)closure) != 0);
+}
+
+static PyObject *
+get_closed(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyBool_FromLong(((dlx_tensor *)self)->closed);
+}
+
+static PyObject *
+tensor_repr(PyObject *self)
+{
+    PyObject *shape = NULL, *dtype = NULL, *device = NULL, *repr = NULL;
+    dlx_tensor *tensor = (dlx_tensor *)self;
+    shape = get_shape(self, NULL);
+    dtype = get_dtype(self, NULL);
+    device = get_device(self, NULL);
+    if (shape != NULL && dtype != NULL && device != NULL) {
+        bool read_only = (tensor->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
+        repr = PyUnicode_FromFormat("<dlexchange.Tensor %S %S on %S%s%s>", shape, dtype,
+                                    device, read_only ? ", read-only" : "",
+                                    tensor->closed ? ", closed" : "");
+    }
+    Py_XDECREF(shape);
+    Py_XDECREF(dtype);
+    Py_XDECREF(device);
+    return repr;
+}
+
+static PyGetSetDef getset[] = {
+    {"shape", get_shape, NULL, "Extents of the dimensions, in elements.", NULL},
+    {"strides", get_strides, NULL,
+     "Steps between neighbours of each dimension, in elements (not bytes).", NULL},
+    {"ndim", get_ndim, NULL, "Number of dimensions.", NULL},
+    {"dtype", get_dtype, NULL, "Element type, a DType.", NULL},
+    {"device", get_device, NULL, "Where the memory is, a Device.", NULL},
+    {"data_ptr", get_data_ptr, NULL,
+     "Address of element zero, with every offset applied. 0 for some empty tensors.",
+     NULL},
+    {"nbytes", get_nbytes, NULL, "Bytes the values take when stored without gaps.", NULL},
+    {"readonly", get_flag, NULL, "True where the memory must not be written to.",
+     (void *)DLPACK_FLAG_BITMASK_READ_ONLY},
+    {"is_copied", get_flag, NULL, "True where the memory is a copy that only we own.",
+     (void *)DLPACK_FLAG_BITMASK_IS_COPIED},
+    {"closed", get_closed, NULL, "True after close().", NULL},
+    {"__array_interface__", dlx_tensor_array_interface, NULL,
+     "numpy's array interface, version 3. Host memory only.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef methods[] = {
+    {"close", tensor_close, METH_NOARGS,
+     PyDoc_STR("close($self, /)\n--\n\n"
+               "Let go of the memory as soon as nobody uses it through this Tensor.\n\n"
+               "Idempotent. Exports that are still alive keep the memory; new ones are\n"
+               "refused with ValueError.\n\n"
+               "Ownership\n---------\n"
+               "The producer's memory is released when the last export ends; where its\n"
+               "address was given out (`__array_interface__`), when the Tensor dies.")},
+    {"__enter__", tensor_enter, METH_NOARGS, NULL},
+    {"__exit__", tensor_exit, METH_VARARGS, NULL},
+    {"__dlpack__", (PyCFunction)(void (*)(void))dlx_tensor_dlpack,
+     METH_FASTCALL | METH_KEYWORDS,
+     PyDoc_STR("__dlpack__($self, /, *, stream=None, max_version=None, dl_device=None,"
+               " copy=None)\n--\n\n"
+               "Export the memory as a DLPack capsule (versioned where `max_version`\n"
+               "allows it).")},
+    {"__dlpack_device__", dlx_tensor_dlpack_device, METH_NOARGS,
+     PyDoc_STR("__dlpack_device__($self, /)\n--\n\nReturn (device_type, device_id).")},
+    {NULL, NULL, 0, NULL},
+};
+
+PyDoc_STRVAR(tensor_doc,
+             "A neutral owner and view of a tensor's memory.\n\n"
+             "Made by :func:`from_dlpack`. Speaks ``__dlpack__``, the DLPack C exchange\n"
+             "API, the buffer protocol and ``__array_interface__`` (host memory).\n\n"
+             "Ownership\n---------\n"
+             "Keeps the producer's memory alive until it is closed or collected, and\n"
+             "every export has ended.");
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, (void *)tensor_doc},
+    {Py_tp_dealloc, tensor_dealloc},
+    {Py_tp_repr, tensor_repr},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, getset},
+    {Py_bf_getbuffer, dlx_tensor_getbuffer},
+    {Py_bf_releasebuffer, dlx_tensor_releasebuffer},
+    {0, NULL},
+};
+
+PyType_Spec dlx_tensor_spec = {
+    .name = "dlexchange.Tensor",
+    .basicsize = sizeof(dlx_tensor),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = slots,
+};

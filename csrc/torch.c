@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Implementation of torch.h.
+ *
+ * The C exchange API of torch exports conjugated and negated tensors as their raw
+ * memory. Asking is_conj() and is_neg() costs more than the export. Both are bits of one
+ * word of the TensorImpl, whose place differs between releases: it is found once, by
+ * comparing tensors whose state is known, and used only when exactly one word explains
+ * all of them.
+ */
+#include "torch.h"
+
+#include <malloc.h>
+#include <string.h>
+
+#include "block.h"
+#include "produce.h"
+
+static struct {
+    bool located;
+    Py_ssize_t impl_at;     /* in the Python object: the pointer to the TensorImpl */
+    Py_ssize_t keys_at;     /* in the TensorImpl: the word with both bits */
+    uint64_t lazy_bits;     /* conj | neg */
+    Py_ssize_t autograd_at; /* in the TensorImpl: NULL where autograd knows nothing */
+} guard;
+
+static inline const char *
+impl_of(PyObject *x)
+{
+    return *(const char **)((char *)x + guard.impl_at);
+}
+
+static int
+truth_of_method(PyObject *x, const char *name)
+{
+    PyObject *answer = PyObject_CallMethod(x, name, NULL);
+    int truth = answer != NULL ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    return truth;
+}
+
+static int
+refuse_grad(dlx_state *state, PyObject *x)
+{
+    PyObject *answer = PyObject_GetAttrString(x, "requires_grad");
+    int requires_grad = answer != NULL ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    if (requires_grad > 0) {
+        dlx_raise(state->ExchangeError,
+                  "torch tensor requires grad: autograd would not see what another "
+                  "framework does with it; pass x.detach()");
+    }
+    return requires_grad == 0 ? 0 : -1;
+}
+
+int
+dlx_torch_may_read_by_methods(dlx_state *state, PyObject *x)
+{
+    int conj = truth_of_method(x, "is_conj");
+    int neg = conj < 0 ? -1 : truth_of_method(x, "is_neg");
+    if (neg < 0 || refuse_grad(state, x) < 0) {
+        return -1;
+    }
+    return !conj && !neg;
+}
+
+/* 1: its memory is its values; 0: it is lazy; -1: refused, error set. */
+static inline int
+may_read(dlx_state *state, PyObject *x)
+{
+    if (!guard.located) {
+        return dlx_torch_may_read_by_methods(state, x);
+    }
+    const char *impl = impl_of(x);
+    if (*(void *const *)(impl + guard.autograd_at) != NULL && refuse_grad(state, x) < 0) {
+        return -1;
+    }
+    return (*(const uint64_t *)(impl + guard.keys_at) & guard.lazy_bits) == 0;
+}
+
+static int
+open_resolved(dlx_state *state, const DLPackExchangeAPI *api, PyObject *x,
+              const dlx_request *request, dlx_source *source)
+{
+    if (request->copy != 1) {
+        dlx_raise(request->copy == 0 ? state->CopyError : state->ExchangeError,
+                  "torch tensor is a lazy conjugate or negative view: its memory is not "
+                  "its values; pass copy=True, or x.resolve_conj().resolve_neg()");
+        return -1;
+    }
+    int status = -1;
+    PyObject *half = PyObject_CallMethod(x, "resolve_conj", NULL);
+    PyObject *plain = half != NULL ? PyObject_CallMethod(half, "resolve_neg", NULL) : NULL;
+    if (plain != NULL && plain != x) {
+        state->counts.copies++;
+        status = dlx_torch_open(state, api, plain, request, source);
+        source->flags |= DLPACK_FLAG_BITMASK_IS_COPIED;
+    }
+    Py_XDECREF(half);
+    Py_XDECREF(plain);
+    return status;
+}
+
+/* torch raises RuntimeError for sparse, meta, quantised and other tensors that have no
+ * strided memory; the protocol's word is BufferError. */
+static int
+refuse_as_torch_did(dlx_state *state)
+{
+    if (PyErr_ExceptionMatches(PyExc_Exception) &&
+        !PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        dlx_raise(state->ExchangeError,
+                  "torch cannot describe this tensor as strided memory (sparse, meta, "
+                  "quantised and wrapped tensors have none); see the cause above");
+    }
+    return -1;
+}
+
+int
+dlx_torch_open(dlx_state *state, const DLPackExchangeAPI *api, PyObject *x,
+               const dlx_request *request, dlx_source *source)
+{
+    source->framework = "torch";
+    int readable = may_read(state, x);
+    if (readable <= 0) {
+        return readable < 0 ? -1 : open_resolved(state, api, x, request, source);
+    }
+    if (request->managed || api->dltensor_from_py_object_no_sync == NULL) {
+        DLManagedTensorVersioned *managed;
+        if (api->managed_tensor_from_py_object_no_sync(x, &managed) != 0) {
+            return refuse_as_torch_did(state);
+        }
+        source->hold = dlx_hold_make(DLX_HOLD_VERSIONED, managed);
+        source->view = managed->dl_tensor;
+        source->flags = managed->flags;
+    } else {
+        if (api->dltensor_from_py_object_no_sync(x, &source->view) != 0) {
+            return refuse_as_torch_did(state);
+        }
+        source->hold = dlx_hold_object(x);
+        source->flags = 0;
+    }
+    if (source->view.data == NULL && dlx_layout_size(&source->view) != 0) {
+        dlx_source_close(source);
+        dlx_raise(state->ExchangeError,
+                  "torch tensor has elements but no memory (a zero tensor of autograd, or "
+                  "freed storage); make it real first, for example with x.clone()");
+        return -1;
+    }
+    return 0;
+}
+
+/* The consumer's function may delete the tensor it refuses, or leave it: watch. */
+static PyObject *
+import_block(dlx_state *state, const DLPackExchangeAPI *api, dlx_source *source)
+{
+    void *result = NULL;
+    bool dropped = false;
+    dlx_hold hold = source->hold;
+    dlx_block *block = dlx_block_new(state, &source->view, source->flags, &hold, true);
+    if (block == NULL) {
+        return NULL;
+    }
+    block->dropped = &dropped;
+    int status =
+        api->managed_tensor_to_py_object_no_sync(&block->managed.versioned, &result);
+    if (dropped) {
+        source->hold.kind = DLX_HOLD_NOTHING;
+    } else if (status == 0) {
+        block->dropped = NULL;
+        source->hold.kind = DLX_HOLD_NOTHING;
+    } else {
+        dlx_block_undo(state, block, &source->hold);
+    }
+    return status == 0 ? result : NULL;
+}
+
+/* torch's own managed tensor goes back as it came. */
+static PyObject *
+import_own(const DLPackExchangeAPI *api, dlx_source *source)
+{
+    void *result = NULL;
+    int status = api->managed_tensor_to_py_object_no_sync(source->hold.what, &result);
+    if (status != 0) {
+        return NULL;
+    }
+    source->hold.kind = DLX_HOLD_NOTHING;
+    return result;
+}
+
+PyObject *
+dlx_torch_make(dlx_state *state, const dlx_request *request, dlx_source *source)
+{
+    const DLPackExchangeAPI *api = state->torch_api;
+    PyObject *result = NULL;
+    if (source->route == DLX_ROUTE_TORCH && source->hold.kind == DLX_HOLD_VERSIONED) {
+        result = import_own(api, source);
+    } else {
+        if (dlx_layout_has_negative_stride(&source->view) &&
+            dlx_source_copy_because(state, source, request,
+                                    "torch has no negative strides") < 0) {
+            return NULL;
+        }
+        size_t itemsize =
+            dlx_dtype_itemsize(source->view.dtype, dlx_source_is_padded(source));
+        if (itemsize > 1 && source->view.dtype.lanes == 1 &&
+            (uintptr_t)dlx_layout_first(&source->view) %
+                    (source->view.dtype.code == kDLComplex ? itemsize / 2 : itemsize) !=
+                0 &&
+            dlx_source_copy_because(state, source, request,
+                                    "torch needs memory aligned to its elements") < 0) {
+            return NULL;
+        }
+        if (dlx_source_is_read_only(source) &&
+            dlx_warn_read_only(state, source->framework, "torch") < 0) {
+            return NULL;
+        }
+        result = import_block(state, api, source);
+    }
+    if (result == NULL) {
+        dlx_consumer_refused(state, "torch", source);
+    }
+    return result;
+}
+
+/* ---- finding the guards' words ---------------------------------------------------- */
+
+typedef struct specimen {
+    PyObject *tensor;
+    const char *impl;
+    int conj, neg, autograd;
+} specimen;
+
+/* A view has autograd state or not as torch likes. */
+#define AUTOGRAD_UNKNOWN 2
+#define MAX_SPECIMENS 64
+#define MAX_WORDS 32 /* a TensorImpl is about 25 words */
+
+static bool
+bit_explains(const specimen *all, Py_ssize_t n, Py_ssize_t word, int bit, bool conj)
+{
+    for (Py_ssize_t i = 0; i < n; i++) {
+        uint64_t value;
+        memcpy(&value, all[i].impl + 8 * word, 8);
+        if ((int)(value >> bit & 1) != (conj ? all[i].conj : all[i].neg)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool
+null_explains(const specimen *all, Py_ssize_t n, Py_ssize_t word)
+{
+    for (Py_ssize_t i = 0; i < n; i++) {
+        uint64_t value;
+        memcpy(&value, all[i].impl + 8 * word, 8);
+        if (all[i].autograd != AUTOGRAD_UNKNOWN && (value != 0) != all[i].autograd) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Where every specimen's object holds the pointer that torch calls _cdata. */
+static Py_ssize_t
+find_impl(const specimen *all, Py_ssize_t n)
+{
+    Py_ssize_t end = Py_TYPE(all[0].tensor)->tp_basicsize - (Py_ssize_t)sizeof(void *);
+    for (Py_ssize_t at = (Py_ssize_t)sizeof(PyObject); at <= end; at += 8) {
+        Py_ssize_t same = 0;
+        while (same < n &&
+               *(const char **)((char *)all[same].tensor + at) == all[same].impl) {
+            same++;
+        }
+        if (same == n) {
+            return at;
+        }
+    }
+    return -1;
+}
+
+static void
+locate(const specimen *all, Py_ssize_t n)
+{
+    Py_ssize_t words = MAX_WORDS, found_keys = 0, found_autograd = 0;
+    for (Py_ssize_t i = 0; i < n; i++) { /* never read past what malloc gave */
+        Py_ssize_t usable = (Py_ssize_t)malloc_usable_size((void *)all[i].impl) / 8;
+        words = usable < words ? usable : words;
+    }
+    guard.impl_at = find_impl(all, n);
+    for (Py_ssize_t word = 1; word < words; word++) {
+        int conj_bits = 0, neg_bits = 0;
+        uint64_t bits = 0;
+        for (int bit = 0; bit < 64; bit++) {
+            bool conj = bit_explains(all, n, word, bit, true);
+            bool neg = bit_explains(all, n, word, bit, false);
+            conj_bits += conj;
+            neg_bits += neg;
+            bits |= conj || neg ? UINT64_C(1) << bit : 0;
+        }
+        if (conj_bits == 1 && neg_bits == 1) {
+            guard.keys_at = 8 * word;
+            guard.lazy_bits = bits;
+            found_keys++;
+        }
+        if (null_explains(all, n, word)) {
+            guard.autograd_at = 8 * word;
+            found_autograd++;
+        }
+    }
+    guard.located = guard.impl_at > 0 && found_keys == 1 && found_autograd == 1;
+}
+
+PyObject *
+dlx_torch_locate(PyObject *module, PyObject *specimens)
+{
+    (void)module;
+    specimen all[MAX_SPECIMENS];
+    Py_ssize_t n = PyList_Check(specimens) ? PyList_Size(specimens) : -1;
+    if (n < 1 || n > MAX_SPECIMENS) {
+        PyErr_SetString(PyExc_TypeError, "expected a list of 1 to 64 specimens");
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        unsigned long long cdata;
+        if (!PyArg_ParseTuple(PyList_GetItem(specimens, i), "OKppi", &all[i].tensor,
+                              &cdata, &all[i].conj, &all[i].neg, &all[i].autograd)) {
+            return NULL;
+        }
+        all[i].impl = (const char *)(uintptr_t)cdata;
+    }
+    guard.located = false;
+    locate(all, n);
+    return PyBool_FromLong(guard.located);
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * torch: its C exchange API, behind guards for what that API exports without a word.
+ * GIL: held.
+ */
+#ifndef DLX_TORCH_H_
+#define DLX_TORCH_H_
+
+#include "source.h"
+
+/* Read a torch tensor. With request->managed the source holds torch's managed tensor,
+ * else a reference to the tensor itself. 0, or -1 with ExchangeError set. Refuses conj and
+ * neg bits (their values are not what lies in memory) and requires_grad. */
+int dlx_torch_open(dlx_state *state, const DLPackExchangeAPI *api, PyObject *x,
+                   const dlx_request *request, DLX_GIVE dlx_source *source);
+
+/* The guards alone, by torch's own methods: for subclasses that reach us over
+ * __dlpack__. 1 where x may be read, 0 where it is lazy, -1 with an error set. */
+int dlx_torch_may_read_by_methods(dlx_state *state, PyObject *x);
+
+/* Make a torch tensor. On failure nothing is taken. */
+DLX_GIVE PyObject *dlx_torch_make(dlx_state *state, const dlx_request *request,
+                                  DLX_TAKE dlx_source *source);
+
+/* Find where this torch keeps its conj, neg and autograd state, by comparing specimens:
+ * a list of (tensor, cdata, is_conj, is_neg, autograd: 0, 1 or 2 for unknown). True where found; otherwise
+ * the guards call torch's methods. Returns a bool, or NULL with an error set. */
+DLX_GIVE PyObject *dlx_torch_locate(PyObject *module, PyObject *specimens);
+
+#endif

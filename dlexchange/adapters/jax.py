@@ -1,0 +1,81 @@
+"""jax: read and made in C (jax.c) through jaxlib's own functions where they behave."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from . import Route
+
+#: Why the fast route is not used; empty where it is, None where nobody asked yet.
+fallback_reason: str | None = None
+
+
+def classify(cls: type) -> Route | None:
+    """Read jax's concrete arrays in C; anything else of jax has no memory to share."""
+    if "jax" not in sys.modules:
+        return None
+    from .._core import _jax_load
+
+    if cls is getattr(sys.modules.get("jaxlib._jax"), "ArrayImpl", None) and _jax_load():
+        return Route("jax", "jax", immutable=True)
+    if hasattr(cls, "__dlpack__"):
+        return Route("dlpack", "jax", immutable=True)
+    return Route(
+        "refuse",
+        "jax",
+        prepare="this jax value has no memory to share (a tracer inside jit or grad, or a "
+        "key array); exchange concrete arrays outside of transformations",
+    )
+
+
+def fast_route() -> tuple[bool, Any, Any, Any, Any, Any, bool]:
+    """Find and test jaxlib's functions, once.
+
+    Returns
+    -------
+    tuple
+        (usable, export, import, CPU device, public import, finish, five arguments)
+    """
+    global fallback_reason
+    try:
+        route = _probe()
+        fallback_reason = ""
+        return route
+    except Exception as error:
+        fallback_reason = f"{type(error).__name__}: {error}"
+        return (False, None, None, None, from_tensor, _canonical, False)
+
+
+def _probe() -> tuple[bool, Any, Any, Any, Any, Any, bool]:
+    import jax
+    import numpy as np
+    from jax._src.lib import _jax, jaxlib_extension_version
+
+    export = _jax.buffer_to_dlpack_managed_tensor
+    load = _jax.dlpack_managed_tensor_to_buffer
+    device = jax.local_devices(backend="cpu")[0]
+    five = jaxlib_extension_version >= 467
+    source = jax.device_put(np.arange(6, dtype=np.float32).reshape(2, 3), device)
+    arguments = (export(source, None), device, None, None) + ((1,) if five else ())
+    twin = load(*arguments)
+    same = twin.unsafe_buffer_pointer() == source.unsafe_buffer_pointer()
+    if not same or not np.array_equal(np.asarray(twin), np.asarray(source)):
+        raise RuntimeError("the round trip through jaxlib's functions did not keep the array")
+    if twin.sharding != source.sharding or twin.committed is not True:
+        raise RuntimeError("jaxlib's import makes arrays that jax's own would not")
+    return (True, export, load, device, from_tensor, _canonical, five)
+
+
+def from_tensor(tensor: Any, copy: bool | None) -> Any:
+    """Import through jax's public function."""
+    import jax
+
+    return jax.dlpack.from_dlpack(tensor, copy=copy)
+
+
+def _canonical(array: Any) -> Any:
+    """Apply jax's own rule for 64-bit values where x64 is off, as its from_dlpack does."""
+    import jax
+
+    return jax.numpy.asarray(array, dtype=jax.dtypes.canonicalize_dtype(array.dtype))

@@ -1,0 +1,65 @@
+"""torch: read and made in C (torch.c) through its C exchange API."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from . import Route
+
+_located: bool | None = None
+
+
+def classify(cls: type) -> Route | None:
+    """Use the C exchange API for plain tensors, ``__dlpack__`` for subclasses.
+
+    A subclass may mean something else than its memory (`__torch_dispatch__`,
+    `__torch_function__`); its own ``__dlpack__`` says what.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not issubclass(cls, torch.Tensor):
+        return None
+    api = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
+    if api is None or cls not in (torch.Tensor, torch.nn.Parameter):
+        return Route("dlpack", "torch", torch_guards=True)
+    locate_lazy_bits()
+    return Route("torch", "torch", api)
+
+
+def locate_lazy_bits() -> bool:
+    """Let the core find where this torch keeps conj, neg and autograd state.
+
+    Returns
+    -------
+    bool
+        False where it could not: then the guards call torch's methods, and
+        `dlexchange.frameworks()` says so.
+    """
+    global _located
+    if _located is None:
+        from .._core import _torch_locate
+
+        _located = _torch_locate(_specimens())
+    return _located
+
+
+def _specimens() -> list[tuple[Any, int, bool, bool, int]]:
+    """Make tensors whose conj, neg and autograd state is known, and varied else."""
+    import torch
+
+    plain, grad, unknown = 0, 1, 2
+    made: list[tuple[Any, int]] = []
+    for dtype in (torch.float32, torch.int64, torch.bool, torch.bfloat16, torch.complex64):
+        made += [(torch.zeros(shape, dtype=dtype), plain) for shape in ((), (3,), (2, 0), (4, 5))]
+    for dtype in (torch.float32, torch.complex64):
+        made.append((torch.zeros(3, dtype=dtype, requires_grad=True), grad))
+        made.append((torch.ones(2, 3, dtype=dtype, requires_grad=True) * 2, grad))
+    for dtype in (torch.complex64, torch.complex128):
+        z = torch.ones(4, 3, dtype=dtype)
+        conj = z.conj()
+        both = torch._neg_view(conj)
+        made += [(t, unknown) for t in (z[1:], conj, conj[1:, 0], z.imag, z.real, both, both.T)]
+        made += [(t, unknown) for t in (conj.imag, conj.imag.as_strided((3,), (1,)), conj.real)]
+        made.append((conj.resolve_conj(), unknown))
+    made.append((torch._neg_view(torch.ones(5)), unknown))
+    return [(t, t._cdata, t.is_conj(), t.is_neg(), autograd) for t, autograd in made]

@@ -1,0 +1,113 @@
+"""Devices and element types, as DLPack numbers them."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+__all__ = ["DType", "Device", "DeviceType"]
+
+
+class DeviceType(IntEnum):
+    """DLDeviceType of DLPack 1.3."""
+
+    CPU = 1
+    CUDA = 2
+    CUDA_HOST = 3
+    OPENCL = 4
+    VULKAN = 7
+    METAL = 8
+    VPI = 9
+    ROCM = 10
+    ROCM_HOST = 11
+    EXT_DEV = 12
+    CUDA_MANAGED = 13
+    ONE_API = 14
+    WEB_GPU = 15
+    HEXAGON = 16
+    MAIA = 17
+    TRN = 18
+
+
+class Device(NamedTuple):
+    """A device: ``Device.of("cuda:1")``, ``Device.of((2, 1))``; prints as "cuda:1"."""
+
+    type: int
+    id: int = 0
+
+    @classmethod
+    def of(cls, spec: Any) -> Device:
+        """Read a device out of what people write.
+
+        Parameters
+        ----------
+        spec : Device, str, tuple of int, or object with ``__dlpack_device__``
+            "cpu", "cuda", "cuda:1", "rocm:0", "oneapi:0", (2, 1), ...
+
+        Raises
+        ------
+        ValueError
+            The device is not one that DLPack names.
+        """
+        if isinstance(spec, tuple) and len(spec) == 2:
+            return cls(int(DeviceType(int(spec[0]))), int(spec[1]))
+        if hasattr(spec, "__dlpack_device__"):
+            return cls.of(tuple(spec.__dlpack_device__()))
+        name, _, number = str(spec).partition(":")
+        name = {"gpu": "cuda", "hip": "rocm", "sycl": "one_api", "oneapi": "one_api"}.get(
+            name.lower(), name.lower()
+        )
+        try:
+            return cls(int(DeviceType[name.upper()]), int(number or 0))
+        except (KeyError, ValueError):
+            raise ValueError(
+                f"unknown device {spec!r}: write 'cpu', 'cuda:0' or a DLPack pair like (2, 0)"
+            ) from None
+
+    def __str__(self) -> str:
+        try:
+            name = DeviceType(self.type).name.lower()
+        except ValueError:
+            name = f"device type {self.type}"
+        return name if name == "cpu" and self.id == 0 else f"{name}:{self.id}"
+
+
+_CODES = (
+    "int",
+    "uint",
+    "float",
+    "opaque",
+    "bfloat",
+    "complex",
+    "bool",
+    "float8_e3m4",
+    "float8_e4m3",
+    "float8_e4m3b11fnuz",
+    "float8_e4m3fn",
+    "float8_e4m3fnuz",
+    "float8_e5m2",
+    "float8_e5m2fnuz",
+    "float8_e8m0fnu",
+    "float6_e2m3fn",
+    "float6_e3m2fn",
+    "float4_e2m1fn",
+)
+
+
+class DType(NamedTuple):
+    """An element type: DLPack's (code, bits, lanes); prints as "float32"."""
+
+    code: int
+    bits: int
+    lanes: int = 1
+
+    @property
+    def name(self) -> str:
+        """The field's name of the type, such as "float32" or "bfloat16"."""
+        name = _CODES[self.code] if self.code < len(_CODES) else f"code{self.code}_"
+        if self.code in (0, 1, 2, 4, 5):
+            name += str(self.bits)
+        return name if self.lanes == 1 else f"{name}x{self.lanes}"
+
+    def __str__(self) -> str:
+        return self.name
