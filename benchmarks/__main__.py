@@ -1,0 +1,85 @@
+"""``python -m benchmarks``: the host suite, the soak, the growth curves."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks import report
+
+
+def main() -> int:
+    """Run what the arguments ask for; 1 where ``--strict`` finds a limit missed."""
+    options = _parse()
+    if options.soak:
+        from benchmarks import soak
+
+        return soak.main(fast=options.fast, path=_path(options, "soak"))
+    if options.growth:
+        from benchmarks import growth
+
+        return growth.main(fast=options.fast, path=_path(options, "growth"))
+    return _host(options)
+
+
+def _host(options: argparse.Namespace) -> int:
+    from benchmarks import cases, suite
+
+    selected = [
+        case
+        for case in cases.all_cases()
+        if options.pair in (None, f"{case.producer}-{case.consumer}")
+        and options.kind in (None, case.kind.name)
+    ]
+    if not selected:
+        sys.stderr.write("no case of that pair and kind; see benchmarks/README.md\n")
+        return 2
+    document = suite.run(
+        selected,
+        rounds=options.rounds or (3 if options.fast else 40),
+        round_ns=200_000 if options.fast else 2_000_000,
+        say=lambda name: print(f"  {name}", file=sys.stderr, flush=True),
+    )
+    for part in (
+        report.environment(document),
+        report.groups(document),
+        report.guarantees(document),
+        report.absent(document),
+        report.target(document),
+    ):
+        print(f"{part}\n")
+    if options.fast:
+        print("--fast: a smoke run; its ratios are not results")
+    path = _path(options, "host")
+    if path is not None:
+        report.write(document, path)
+        print(f"written: {path}")
+    missed = any(line["verdict"] == "missed" for line in document["target"])
+    return int(options.strict and missed)
+
+
+def _path(options: argparse.Namespace, name: str) -> Path | None:
+    """Where the JSON goes: a whole run writes the committed file, a part only on demand."""
+    if options.json is not None:
+        return options.json
+    is_whole = not (options.fast or options.pair or options.kind)
+    return report.RESULTS / f"{name}.json" if is_whole else None
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--soak", action="store_true", help="a million hand-offs of each pair")
+    what.add_argument("--growth", action="store_true", help="cost against size of everything")
+    parser.add_argument("--fast", action="store_true", help="a smoke run of a few seconds")
+    parser.add_argument("--pair", help="only one pair, as numpy-torch")
+    parser.add_argument("--kind", help="only one kind, as '16 floats'")
+    parser.add_argument("--rounds", type=int, help="turns of the round-robin")
+    parser.add_argument("--json", type=Path, help="write the result here")
+    parser.add_argument("--strict", action="store_true", help="exit 1 on a missed limit")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Results as text for a terminal, and as JSON for machines and pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def write(document: dict[str, Any], path: Path) -> None:
+    """Write `document` so that a diff of two runs reads line by line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=1, sort_keys=False) + "\n")
+
+
+def read(name: str) -> dict[str, Any]:
+    """A committed result, by its name without suffix."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Columns as wide as they must be; figures to the right."""
+    body = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in (list(head), *body)) for i in range(len(head))]
+    right = [all(_is_figure(row[i]) for row in body) for i in range(len(head))]
+    lines = []
+    for row in (list(head), ["-" * width for width in widths], *body):
+        cells = [
+            cell.rjust(width) if is_right else cell.ljust(width)
+            for cell, width, is_right in zip(row, widths, right, strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _is_figure(cell: str) -> bool:
+    return not cell or cell[0].isdigit() or cell == "-"
+
+
+def environment(document: dict[str, Any]) -> str:
+    """Machine and versions in two lines."""
+    env = document["environment"]
+    machine = f"{env['cpu']}, {env['cores']} cores{', virtual' if env['virtual'] else ''}"
+    versions = ", ".join(f"{k} {v}" for k, v in env["versions"].items() if v != "absent")
+    return f"{machine}; GPU: {env['gpu']}; CPython {env['python']}\n{versions}"
+
+
+def groups(document: dict[str, Any]) -> str:
+    """One table a case; the ratio's spread is the quartiles over the rounds."""
+    head = ("", "min ns", "median", "x floor", "spread", "x ours", "memory", *COLUMNS)
+    parts = []
+    for group in document["groups"]:
+        state = f", {group['state']}" if group["state"] else ""
+        rows = [_line(line, document["guarantees"]) for line in group["contenders"]]
+        parts.append(f"{group['pair']}, {group['kind']}{state}\n{table(head, rows)}")
+    return "\n\n".join(parts)
+
+
+COLUMNS = ("values", "ordering", "release", "capture")
+
+
+def _line(line: dict[str, Any], guarantees: dict[str, dict[str, str]]) -> tuple[object, ...]:
+    said = guarantees[line["name"]]
+    floor = line["ratio_to_floor"]
+    return (
+        line["name"],
+        f"{line['min_ns']:.1f}",
+        f"{line['median_ns']:.1f}",
+        f"{floor['of_min']:.2f}",
+        f"{floor['p25']:.2f}..{floor['p75']:.2f}",
+        f"{line['ratio_to_ours']['of_min']:.2f}",
+        line["memory"],
+        *(said[column] for column in COLUMNS),
+    )
+
+
+def target(document: dict[str, Any]) -> str:
+    """The table of limits with a verdict a line; misses are counted at its end."""
+    rows = []
+    for line in document["target"]:
+        ratio = line.get("ratio")
+        pair = " ".join(filter(None, (line["pair"], line["state"] and f"({line['state']})")))
+        rows.append(
+            (
+                pair,
+                line["against"],
+                line["limit"],
+                f"{ratio['of_min']:.2f}" if ratio else "-",
+                f"{ratio['p25']:.2f}..{ratio['p75']:.2f}" if ratio else "-",
+                line["verdict"] if line["verdict"] == "met" else line["verdict"].upper(),
+            )
+        )
+    count = {word: 0 for word in ("met", "missed", "not run")}
+    for line in document["target"]:
+        count[line["verdict"]] += 1
+    text = table(("pair", "against", "limit", "ratio", "spread", "verdict"), rows)
+    return f"{text}\n" + ", ".join(f"{number} {word}" for word, number in count.items())
+
+
+def absent(document: dict[str, Any]) -> str:
+    """Peers that did not run, each with its reason."""
+    return "\n".join(f"absent: {label}: {why}" for label, why in document["absent"].items())
+
+
+def guarantees(document: dict[str, Any]) -> str:
+    """What each contender does and does not do, and by what evidence."""
+    rows = [
+        (label, *(said[column] for column in COLUMNS), said["values_by"], said["why"])
+        for label, said in document["guarantees"].items()
+    ]
+    return table(("", *COLUMNS, "values by", "why"), rows)

@@ -1,0 +1,150 @@
+"""The benchmarks' own parts: each check here has been seen to fail when it should."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks import cases, floor, frameworks, instructions, soak, target, timing, values
+from benchmarks.frameworks import Source
+from benchmarks.timing import Contender
+
+PAIRS = [
+    (producer, consumer)
+    for producer in frameworks.PRODUCERS
+    for consumer in frameworks.CONSUMERS
+    if frameworks.has(producer) and frameworks.has(consumer)
+]
+
+
+@pytest.mark.parametrize(("producer", "consumer"), PAIRS)
+def test_floor_shares_memory_and_shows_the_same_values(producer: str, consumer: str) -> None:
+    sources = cases.Case(producer, consumer, cases.KINDS[0]).sources()
+    contender = Contender("floor", floor.function(producer, consumer), "f(x)", sources[0].array)
+    assert cases.prove(contender, sources) == "same memory"
+
+
+def test_prove_refuses_other_values() -> None:
+    source = frameworks.make_source("numpy", cases.KINDS[0].make)
+    wrong = Contender("wrong", lambda x: x + 1, "f(x)", source.array)
+    with pytest.raises(AssertionError, match="wrong: values differ"):
+        cases.prove(wrong, (source,))
+
+
+def test_prove_says_where_a_contender_copied() -> None:
+    source = frameworks.make_source("numpy", cases.KINDS[0].make)
+    copying = Contender("copying", lambda x: x.copy(), "f(x)", source.array)
+    assert cases.prove(copying, (source,)) == "copied"
+
+
+def test_ownership_state_is_what_the_case_says() -> None:
+    pytest.importorskip("torch")
+    make = cases.KINDS[0].make
+    assert frameworks.make_source("torch", make).array._use_count() == 1
+    assert frameworks.make_source("torch", make, aliased=True).array._use_count() == 2
+
+
+def test_values_column_sees_raw_memory_behind_a_neg_bit() -> None:
+    torch = pytest.importorskip("torch")
+    assert values.keeps_values(torch.Tensor.numpy) is True
+    assert values.keeps_values(torch.from_dlpack) is False
+    assert values.keeps_values(lambda x: None) is None
+
+
+def test_false_declaration_of_values_is_an_error() -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(AssertionError, match="declares values='yes', seen False"):
+        values.check("torch.from_dlpack", "yes", torch.from_dlpack, "f(x)")
+
+
+def test_every_contender_is_timed_once_a_round() -> None:
+    calls: dict[str, int] = {"a": 0, "b": 0}
+
+    def count(name: str) -> None:
+        calls[name] += 1
+
+    contenders = [Contender(name, count, "f(x)", name) for name in calls]
+    figures = timing.measure(contenders, rounds=3, round_ns=1)
+    assert {name: len(found) for name, found in figures.items()} == {"a": 3, "b": 3}
+    assert all(calls.values())
+
+
+def test_two_contenders_of_one_name_are_refused() -> None:
+    twice = [Contender("a", None, "pass", None)] * 2
+    with pytest.raises(ValueError, match="share a name"):
+        timing.measure(twice, rounds=1)
+
+
+def _group(ours: float, floor_ns: float, peer: float) -> dict[str, Any]:
+    times = {"dlexchange": [ours], "floor": [floor_ns], "nanobind argument": [peer]}
+    lines = [
+        {
+            "name": name,
+            "ratio_to_floor": timing.ratio(found, times["floor"]),
+            "ratio_to_ours": timing.ratio(found, times["dlexchange"]),
+        }
+        for name, found in times.items()
+    ]
+    return {"pair": "numpy -> tensor", "kind": target.KIND, "state": "", "contenders": lines}
+
+
+@pytest.mark.parametrize(
+    ("ours", "peer", "verdicts"),
+    [(15, 45, ["met", "met"]), (16, 45, ["missed", "missed"]), (15, 44, ["met", "missed"])],
+)
+def test_target_says_met_and_missed(ours: float, peer: float, verdicts: list[str]) -> None:
+    lines = [
+        line
+        for line in target.verdicts([_group(ours, 10, peer)])
+        if line["pair"] == "numpy -> tensor"
+    ]
+    assert [line["verdict"] for line in lines] == verdicts
+
+
+def test_target_without_a_run_is_not_met() -> None:
+    lines = list(target.verdicts([]))
+    assert len(lines) == sum(1 + len(row.faster) for row in target.ROWS)
+    assert {line["verdict"] for line in lines} == {"not run"}
+
+
+CALLGRIND = """\
+events: Ir
+ob=(1) /x/bin/python3.11
+fn=(1) loop
+10 7
+cob=(2) /x/site-packages/numpy/_core/_umath.so
+cfn=(2) make
+calls=3 20
+11 300
++1 5
+ob=(2)
+fn=(2)
+20 90
+* 10
+ob=(1)
+fn=(1)
+12 1
+"""
+
+
+def test_callgrind_costs_go_to_the_object_that_ran_them() -> None:
+    assert instructions.by_object(CALLGRIND) == {"python": 13, "numpy": 100}
+
+
+@pytest.mark.parametrize(("counted", "verdict"), [(103.0, "met"), (103.1, "GREW"), (50.0, "met")])
+def test_instruction_guard_allows_three_percent(counted: float, verdict: str) -> None:
+    name = "numpy -> tensor, ours"
+    lines = instructions.compare({name: {"net": 100.0}}, {name: {"net": counted}})
+    assert [line[-1] for line in lines] == [verdict]
+
+
+def test_soak_sees_a_leak(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = []
+    monkeypatch.setattr(cases, "ours", lambda consumer: lambda x: kept.append(bytearray(1024)))
+    assert soak.soak_pair("numpy", "tensor", 2_000)["verdict"] == "missed"
+
+
+def test_source_is_on_a_border_that_jax_does_not_copy() -> None:
+    source: Source = frameworks.make_source("numpy", cases.KINDS[0].make)
+    assert source.address % 64 == 0
