@@ -80,23 +80,22 @@ def measure(
     Returns
     -------
     dict
-        Name to nanoseconds a call, one figure a round, the same round's empty loop taken
-        off.
+        Name to nanoseconds a call, one figure a round, less the fastest empty loop.
     """
     names = [contender.name for contender in contenders]
     if len(set(names)) != len(names):
         raise ValueError(f"two contenders share a name: {names}")
     figures: dict[str, list[float]] = {name: [] for name in names}
+    overhead = float("inf")
     with quiet_collector():
         empty = _Runner(Contender("empty", None, EMPTY, None), round_ns // 4)
         runners = [_Runner(contender, round_ns) for contender in contenders]
         for turn in range(rounds):
-            overhead = empty.run() / empty.turns
+            overhead = min(overhead, empty.run() / empty.turns)
             shift = turn % len(runners)
             for runner in runners[shift:] + runners[:shift]:
-                each = runner.run() / runner.turns - overhead
-                figures[runner.contender.name].append(each)
-    return figures
+                figures[runner.contender.name].append(runner.run() / runner.turns)
+    return {name: [each - overhead for each in found] for name, found in figures.items()}
 
 
 def summary(figures: Sequence[float]) -> dict[str, float]:

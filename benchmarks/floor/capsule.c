@@ -64,15 +64,21 @@ floor_jax_import(DLManagedTensor *managed)
     return array;
 }
 
+/* Nobody else has the capsule: it needs no new name, only to forget its destructor
+ * (jaxlib's raises and clears an exception for a name that it does not expect). */
+static void
+forget_capsule(PyObject *capsule)
+{
+    (void)PyCapsule_SetDestructor(capsule, NULL);
+    Py_DECREF(capsule);
+}
+
 /* Takes the capsule, also on failure. */
 DLManagedTensor *
 floor_steal_legacy(PyObject *capsule)
 {
     DLManagedTensor *managed = PyCapsule_GetPointer(capsule, "dltensor");
-    if (managed != NULL) {
-        PyCapsule_SetName(capsule, "used_dltensor");
-    }
-    Py_DECREF(capsule);
+    forget_capsule(capsule);
     return managed;
 }
 
@@ -82,10 +88,7 @@ floor_steal_versioned(PyObject *capsule)
 {
     DLManagedTensorVersioned *managed =
         PyCapsule_GetPointer(capsule, "dltensor_versioned");
-    if (managed != NULL) {
-        PyCapsule_SetName(capsule, "used_dltensor_versioned");
-    }
-    Py_DECREF(capsule);
+    forget_capsule(capsule);
     return managed;
 }
 
