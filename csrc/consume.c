@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "adapt.h"
 #include "alloc.h"
 #include "capsule.h"
 #include "jax.h"
@@ -253,6 +254,9 @@ open_dlpack(dlx_state *state, dlx_entry known, PyObject *x, const dlx_request *r
             goto fail;
         }
     }
+    if (dlx_adapt_ask(known.prepare, x) < 0) {
+        goto fail;
+    }
     if (!known.ignores_stream && ask_device(state, x, &device) < 0) {
         goto fail;
     }
@@ -285,17 +289,18 @@ fail:
 }
 
 static int
-open_exchange(dlx_state *state, const dlx_entry *entry, PyObject *x, dlx_source *source)
+open_exchange(dlx_state *state, dlx_entry known, PyObject *x, dlx_source *source)
 {
     DLManagedTensorVersioned *managed = NULL;
-    if (entry->api->managed_tensor_from_py_object_no_sync(x, &managed) != 0) {
+    if (dlx_adapt_ask(known.prepare, x) < 0 ||
+        known.api->managed_tensor_from_py_object_no_sync(x, &managed) != 0) {
         return -1;
     }
-    source->framework = entry->framework;
+    source->framework = known.framework;
     source->hold = dlx_hold_make(DLX_HOLD_VERSIONED, managed);
     source->view = managed->dl_tensor;
     source->flags = managed->flags;
-    if (entry->immutable) {
+    if (known.immutable) {
         source->flags |= DLPACK_FLAG_BITMASK_READ_ONLY;
     }
     if (dlx_source_check(state, source) < 0) {
@@ -310,6 +315,7 @@ open_prepared(dlx_state *state, const dlx_entry *entry, PyObject *x,
               const dlx_request *request, dlx_source *source)
 {
     const char *framework = entry->framework;
+    bool immutable = entry->immutable;
     PyObject *prepare = Py_NewRef(entry->prepare); /* the call may evict the entry */
     PyObject *producer = PyObject_CallOneArg(prepare, x);
     Py_DECREF(prepare);
@@ -324,6 +330,12 @@ open_prepared(dlx_state *state, const dlx_entry *entry, PyObject *x,
         status = dlx_source_open(state, producer, request, source);
     }
     Py_DECREF(producer);
+    if (status == 0) {
+        source->framework = framework;
+        if (immutable) {
+            source->flags |= DLPACK_FLAG_BITMASK_READ_ONLY;
+        }
+    }
     return status;
 }
 
@@ -363,7 +375,7 @@ dlx_source_open(dlx_state *state, PyObject *x, const dlx_request *request,
         status = dlx_torch_open(state, entry->api, x, request, source);
         break;
     case DLX_ROUTE_EXCHANGE:
-        status = open_exchange(state, entry, x, source);
+        status = open_exchange(state, *entry, x, source);
         break;
     case DLX_ROUTE_JAX:
         status = dlx_jax_open(state, x, request, source);

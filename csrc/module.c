@@ -6,6 +6,7 @@
 
 #include <stdarg.h>
 
+#include "adapt.h"
 #include "alloc.h"
 #include "arguments.h"
 #include "docs.h"
@@ -156,14 +157,16 @@ from_dlpack(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject 
 static DLX_GIVE PyObject *
 consumer_for(dlx_state *state, PyObject *to)
 {
-    PyObject *known = PyDict_GetItemWithError(state->consumers, to);
-    if (known != NULL) {
-        return Py_NewRef(known);
+    if (!PyUnicode_Check(to) && !PyType_Check(to) && !PyModule_Check(to)) {
+        to = (PyObject *)Py_TYPE(to); /* an array: kept as a key it would never die */
     }
-    PyErr_Clear(); /* not hashable: an array */
+    PyObject *known = PyDict_GetItemWithError(state->consumers, to);
+    if (known != NULL || PyErr_Occurred()) {
+        return Py_XNewRef(known);
+    }
     PyObject *found = PyObject_CallMethod(state->adapters, "consumer", "O", to);
     if (found != NULL && PyDict_SetItem(state->consumers, to, found) < 0) {
-        PyErr_Clear();
+        Py_CLEAR(found);
     }
     return found;
 }
@@ -284,6 +287,12 @@ static PyMethodDef functions[] = {
      PyDoc_STR("Load jax's functions; True where the fast route is used.")},
     {"_torch_locate", dlx_torch_locate, METH_O,
      PyDoc_STR("Find torch's lazy bits by specimens; see torch.h.")},
+    {"_legacy_capsule", dlx_adapt_legacy_capsule, METH_O,
+     PyDoc_STR("For adapters: a legacy capsule of a Tensor, also of a read-only one.")},
+    {"_count_copy", dlx_adapt_count_copy, METH_NOARGS,
+     PyDoc_STR("For adapters: count a copy that a consumer made.")},
+    {"_warn_read_only", dlx_adapt_warn_read_only, METH_VARARGS,
+     PyDoc_STR("For adapters: warn that (producer, consumer) loses read-only.")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -43,7 +43,8 @@ typedef struct dlx_entry {
     bool torch_guards;   /* a torch subclass: ask is_conj and is_neg */
     const DLPackExchangeAPI *api;
     const char *framework; /* static storage */
-    PyObject *prepare;     /* NULL, or a callable that makes a producer of x; immortal */
+    PyObject *prepare; /* NULL, or a callable: makes a producer of x (ROUTE_PREPARE), or
+                        * raises where its memory is not its values (other routes) */
 } dlx_entry;
 
 #define DLX_CACHE_SIZE 64
