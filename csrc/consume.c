@@ -53,6 +53,10 @@ dlx_source_copy(dlx_state *state, dlx_source *source)
 {
     bool padded = dlx_source_is_padded(source);
     bool plain = true;
+    dlx_fault fault = dlx_layout_check(&source->view); /* views may be absurdly large */
+    if (fault != DLX_FAULT_NONE) {
+        return dlx_source_refuse(state, source->framework, fault, &source->view);
+    }
     size_t nbytes = dlx_layout_nbytes(&source->view, padded);
     if (!dlx_device_is_host(source->view.device.device_type)) {
         dlx_raise(state->CopyError, "device memory cannot be copied on the host");

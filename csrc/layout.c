@@ -13,23 +13,28 @@ dlx_fault_text(dlx_fault fault)
     case DLX_FAULT_NONE:
         return "nothing is wrong";
     case DLX_FAULT_NDIM:
-        return "ndim must be between 0 and 64";
+        return "ndim must be between 0 and 64: reshape it to fewer dimensions";
     case DLX_FAULT_SHAPE_NULL:
-        return "shape is NULL although ndim is not 0";
+        return "shape is NULL although ndim is not 0: a fault of the producer";
     case DLX_FAULT_SHAPE_NEGATIVE:
-        return "shape has a negative extent";
+        return "shape has a negative extent: a fault of the producer";
     case DLX_FAULT_OVERFLOW:
-        return "shape and strides describe more bytes than an address can count";
+        return "shape and strides describe more bytes than an address can count: a fault "
+               "of the producer, or a view of overlapping elements to be made smaller";
     case DLX_FAULT_DTYPE_CODE:
-        return "dtype.code is not one that DLPack 1.3 defines for exchangeable values";
+        return "dtype.code is not one that DLPack 1.3 defines for exchangeable values: "
+               "convert it to another dtype first";
     case DLX_FAULT_DTYPE_BITS:
-        return "dtype.bits does not fit dtype.code";
+        return "dtype.bits does not fit dtype.code: convert it to another dtype first";
     case DLX_FAULT_DTYPE_LANES:
-        return "dtype.lanes must be 1 (2 for packed float4)";
+        return "dtype.lanes must be 1 (2 for packed float4): show the lanes as one more "
+               "dimension";
     case DLX_FAULT_DEVICE:
-        return "device_type or device_id is not one that DLPack 1.3 defines";
+        return "device_type or device_id is not one that DLPack 1.3 defines: copy it to "
+               "another device first";
     case DLX_FAULT_DATA_NULL:
-        return "data is NULL although the tensor has elements";
+        return "data is NULL although the tensor has elements: a fault of the producer, or "
+               "memory that has been freed";
     }
     return "unknown fault";
 }

@@ -66,12 +66,14 @@ dlx_layout_size(const DLTensor *tensor)
     return size;
 }
 
-/* Bytes the values take when stored without gaps. */
+/* Bytes the values take when stored without gaps. The layout must have been checked:
+ * then the bytes can be counted, but the bits may not. */
 static inline size_t
 dlx_layout_nbytes(const DLTensor *tensor, bool padded)
 {
     size_t bits = dlx_dtype_stored_bits(tensor->dtype, padded);
-    return ((size_t)dlx_layout_size(tensor) * bits + 7) / 8;
+    size_t size = (size_t)dlx_layout_size(tensor);
+    return size / 8 * bits + (size % 8 * bits + 7) / 8;
 }
 
 /* Address of element zero. Only for devices whose handles are addresses. */

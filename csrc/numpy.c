@@ -9,6 +9,7 @@
 #include <numpy/arrayobject.h>
 
 #include "numpy.h"
+#include "produce.h"
 #include "tensor.h"
 
 /* A dtype that numpy shows through another package (ml_dtypes). */
@@ -347,6 +348,7 @@ dlx_numpy_make(dlx_state *state, dlx_source *source)
                                  byte_strides, data, flags, NULL);
     descr = NULL; /* stolen, also on failure */
     if (array == NULL) {
+        dlx_consumer_refused(state, "numpy", source);
         goto fail;
     }
     base = base_for(state, source);

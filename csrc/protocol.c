@@ -211,6 +211,11 @@ dlx_tensor_getbuffer(PyObject *self, Py_buffer *buffer, int flags)
                         "the buffer protocol has no format for this Tensor's dtype");
         return -1;
     }
+    if (dlx_layout_check(view) != DLX_FAULT_NONE) {
+        PyErr_SetString(PyExc_BufferError,
+                        "this Tensor shows more bytes than a buffer can count");
+        return -1;
+    }
     if (read_only && (flags & PyBUF_WRITABLE)) {
         PyErr_SetString(PyExc_BufferError, "this Tensor is read-only");
         return -1;

@@ -216,6 +216,11 @@ get_nbytes(PyObject *self, void *closure)
 {
     (void)closure;
     dlx_tensor *tensor = (dlx_tensor *)self;
+    if (dlx_layout_check(&tensor->view) == DLX_FAULT_OVERFLOW) {
+        PyErr_SetString(PyExc_OverflowError,
+                        "this Tensor shows more bytes than an address can count");
+        return NULL;
+    }
     return PyLong_FromSize_t(dlx_layout_nbytes(&tensor->view, is_padded(tensor)));
 }
 

@@ -139,6 +139,10 @@ dlx_torch_open(dlx_state *state, const DLPackExchangeAPI *api, PyObject *x,
         source->hold = dlx_hold_object(x);
         source->flags = 0;
     }
+    if (source->view.ndim > DLX_MAX_NDIM) { /* torch has no limit of its own */
+        dlx_source_close(source);
+        return dlx_source_refuse(state, "torch", DLX_FAULT_NDIM, &source->view);
+    }
     if (source->view.data == NULL && dlx_layout_size(&source->view) != 0) {
         dlx_source_close(source);
         dlx_raise(state->ExchangeError,

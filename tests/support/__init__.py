@@ -1,0 +1,1 @@
+"""What the tests are made of: fake producers, C helpers, child processes, live counts."""
