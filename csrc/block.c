@@ -101,7 +101,7 @@ dlx_block_drop(dlx_block *block)
             free(block->far_dims);
             free(block);
             atomic_fetch_add(&state->counts.blocks_unlocked, 1);
-            dlx_hold_drop(&hold);
+            dlx_hold_drop_detached(&hold);
         }
         break;
     case DLX_THREAD_FOREIGN:

@@ -62,45 +62,57 @@ drop_reference(const dlx_hold *hold)
     Py_DECREF((PyObject *)hold->what);
 }
 
-void
-dlx_hold_drop(dlx_hold *hold)
+static void
+let_go(const dlx_hold *hold)
 {
-    dlx_hold mine = *hold;
-    hold->kind = DLX_HOLD_NOTHING;
-    if (mine.kind == DLX_HOLD_NOTHING) {
-        return;
-    }
-    if (mine.epoch != dlx_epoch) { /* taken before a fork: it is the parent's */
-        atomic_fetch_add(&dlx_the_state->counts.leaked_unlocked, 1);
-        return;
-    }
-    switch (mine.kind) {
+    switch (hold->kind) {
     case DLX_HOLD_OBJECT:
-    case DLX_HOLD_EXPORT: {
-        PyObject *type, *value, *traceback;
-        PyErr_Fetch(&type, &value, &traceback);
-        drop_reference(&mine);
-        PyErr_Restore(type, value, traceback);
+    case DLX_HOLD_EXPORT:
+        drop_reference(hold);
         break;
-    }
     case DLX_HOLD_VERSIONED: {
-        DLManagedTensorVersioned *managed = mine.what;
+        DLManagedTensorVersioned *managed = hold->what;
         if (managed->deleter != NULL) {
             managed->deleter(managed);
         }
         break;
     }
     case DLX_HOLD_LEGACY: {
-        DLManagedTensor *managed = mine.what;
+        DLManagedTensor *managed = hold->what;
         if (managed->deleter != NULL) {
             managed->deleter(managed);
         }
         break;
     }
     case DLX_HOLD_MEMORY:
-        free(mine.what);
+        free(hold->what);
         break;
     case DLX_HOLD_NOTHING:
         break;
     }
+}
+
+void
+dlx_hold_drop_detached(dlx_hold *hold)
+{
+    dlx_hold mine = *hold;
+    hold->kind = DLX_HOLD_NOTHING;
+    if (mine.kind != DLX_HOLD_NOTHING && mine.epoch != dlx_epoch) {
+        /* taken before a fork: it is the parent's */
+        atomic_fetch_add(&dlx_the_state->counts.leaked_unlocked, 1);
+    } else {
+        let_go(&mine);
+    }
+}
+
+void
+dlx_hold_drop(dlx_hold *hold)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    dlx_hold_drop_detached(hold);
+    if (PyErr_Occurred()) {
+        PyErr_WriteUnraisable(NULL);
+    }
+    PyErr_Restore(type, value, traceback);
 }

@@ -49,9 +49,12 @@ dlx_hold_object(PyObject *object)
     return dlx_hold_make(DLX_HOLD_OBJECT, object);
 }
 
-/* Let go. Attached or detached threads only; blocks deal with the others. Keeps an
- * exception that is set. Idempotent. */
+/* Let go. Keeps an exception that is set, out of a deleter's sight, and reports one that
+ * a deleter leaves behind. Idempotent. GIL: held. */
 void dlx_hold_drop(dlx_hold *hold);
+
+/* The same for what Python does not own: managed tensors and memory. GIL: not held. */
+void dlx_hold_drop_detached(dlx_hold *hold);
 
 /* Register the fork handler. 0 or -1 with an error set. */
 int dlx_hold_setup(void);
