@@ -110,6 +110,20 @@ dlx_source_copy_because(dlx_state *state, dlx_source *source, const dlx_request 
     return dlx_source_copy(state, source);
 }
 
+/* Turn what a producer raised into an ExchangeError that names it. MemoryError and
+ * BaseExceptions stay as they are. Always -1. */
+static int
+producer_refused(dlx_state *state, const char *framework)
+{
+    if (PyErr_ExceptionMatches(PyExc_Exception) &&
+        !PyErr_ExceptionMatches(PyExc_MemoryError) &&
+        !PyErr_ExceptionMatches(state->ExchangeError)) {
+        dlx_raise(state->ExchangeError, "%s refused to export this tensor; see the cause above",
+                  framework);
+    }
+    return -1;
+}
+
 /* ---- __dlpack__ ------------------------------------------------------------------- */
 
 /* True where the pending TypeError says that a keyword of ours is not known, rather than
@@ -289,7 +303,7 @@ open_dlpack(dlx_state *state, dlx_entry known, PyObject *x, const dlx_request *r
 fail:
     Py_XDECREF(stream);
     Py_XDECREF(capsule);
-    return status;
+    return status == 0 ? 0 : producer_refused(state, known.framework);
 }
 
 static int
@@ -298,7 +312,7 @@ open_exchange(dlx_state *state, dlx_entry known, PyObject *x, dlx_source *source
     DLManagedTensorVersioned *managed = NULL;
     if (dlx_adapt_ask(known.prepare, x) < 0 ||
         known.api->managed_tensor_from_py_object_no_sync(x, &managed) != 0) {
-        return -1;
+        return producer_refused(state, known.framework);
     }
     source->framework = known.framework;
     source->hold = dlx_hold_make(DLX_HOLD_VERSIONED, managed);
