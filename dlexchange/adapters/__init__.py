@@ -3,6 +3,17 @@
 The C core asks here once a type (`classify`) and once a consumer (`consumer`), and keeps
 the answer. Nothing here runs on the hot path, and nothing here imports a framework that
 the program has not imported, but where the caller names it as a consumer.
+
+An adapter is a module with
+
+- ``MODULE`` and ``DISTRIBUTIONS``: the import name, and the names on the package index;
+- ``classify(cls)``: the `Route` of a type, or None for what the type itself offers;
+- ``make(tensor, to)`` and ``NEEDS``: how a Tensor becomes an array, and what it must be
+  like; without them the framework is no consumer;
+- ``report(module)`` and ``NOTES``: what `dlexchange.frameworks()` shows;
+- ``devices(module)``: what ``python -m dlexchange`` shows; it may start a driver.
+
+All but the first two may be missing.
 """
 
 from __future__ import annotations
@@ -12,8 +23,9 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from ..device import Device
+from ..device import Device, DeviceType
 from ..errors import CopyError, ExchangeError
+from .fit import Needs, through
 
 __all__ = ["ADAPTERS", "Route", "adapter_of", "classify", "consumer", "place"]
 
@@ -25,6 +37,19 @@ ADAPTERS = {
     "jaxlib": "jax",
     "cupy": "cupy",
     "tvm_ffi": "tvm_ffi",
+    "array_api_strict": "array_api_strict",
+    "pyarrow": "pyarrow",
+    "awkward": "awkward",
+    "mlx": "mlx",
+    "tensorflow": "tensorflow",
+    "paddle": "paddle",
+    "onnxruntime": "onnxruntime",
+    "warp": "warp",
+    "drjit": "drjit",
+    "nanobind": "nanobind",
+    "cuda": "cuda_core",
+    "numba": "numba_cuda",
+    "dpnp": "dpnp",
 }
 
 
@@ -35,6 +60,8 @@ class Route(NamedTuple):
     framework: str
     exchange_api: Any = None
     prepare: Callable[[Any], Any] | str | None = None
+    """Route "prepare": makes a producer of the object. "refuse": the reason. Else: called
+    with the object before its memory is read, raises where that is not its values."""
     immutable: bool = False
     ignores_stream: bool = False
     torch_guards: bool = False
@@ -42,11 +69,7 @@ class Route(NamedTuple):
 
 def adapter_of(cls: type) -> ModuleType | None:
     """Return the adapter module for a type, or None where no file knows it."""
-    for base in cls.__mro__:
-        name = ADAPTERS.get((base.__module__ or "").partition(".")[0])
-        if name is not None:
-            return importlib.import_module(f"{__name__}.{name}")
-    return None
+    return _adapter(_known_top(cls))
 
 
 def classify(cls: type) -> Route:
@@ -56,12 +79,17 @@ def classify(cls: type) -> Route:
         route: Route | None = adapter.classify(cls)
         if route is not None:
             return route
+    return by_protocol(cls)
+
+
+def by_protocol(cls: type, **fields: Any) -> Route:
+    """Route a type by what it offers: the C exchange API, ``__dlpack__``, or nothing."""
     name = (cls.__module__ or "").partition(".")[0]
     api = getattr(cls, "__dlpack_c_exchange_api__", None)
     if type(api).__name__ == "PyCapsule":
-        return Route("exchange", name, api)
+        return Route("exchange", name, api, **fields)
     if hasattr(cls, "__dlpack__"):
-        return Route("dlpack", name)
+        return Route("dlpack", name, **fields)
     return Route("refuse", name)
 
 
@@ -69,66 +97,51 @@ def classify(cls: type) -> Route:
 _IN_C = {"dlexchange": 0, "numpy": 1, "torch": 2, "jax": 3}
 
 
-def _framework_name(to: Any) -> str:
-    if isinstance(to, str):
-        name = to
-    elif isinstance(to, ModuleType):
-        name = to.__name__
-    else:
-        name = (to if isinstance(to, type) else type(to)).__module__ or ""
-    name = name.partition(".")[0]
-    return {"jaxlib": "jax"}.get(name, name)
-
-
 def consumer(to: Any) -> Any:
     """Say how arrays are made for `to`: a number of `_IN_C`, or a callable.
 
-    The callable takes (x, stream, copy). Asked once for each `to` that can be hashed.
+    The callable takes (x, stream, copy). Asked once for each name, module and type.
     """
     name = _framework_name(to)
     if name in _IN_C:
         return _IN_C[name]
-    module = ADAPTERS.get(name)
-    if module is not None:
-        adapter = importlib.import_module(f"{__name__}.{module}")
-        if hasattr(adapter, "make"):
-            return adapter.make
+    adapter = _adapter(name)
+    wanted = getattr(adapter, "MODULE", name)
     try:
-        framework = importlib.import_module(name)
+        framework = importlib.import_module(wanted)
     except (ImportError, ValueError) as error:
         raise ExchangeError(
-            f"cannot convert to {to!r}: no framework {name!r} is installed"
+            f"cannot convert to {to!r}: expected a framework's name, module, array type or "
+            f"array, and no {wanted!r} is installed"
         ) from error
-    if not hasattr(framework, "from_dlpack"):
-        raise ExchangeError(f"cannot convert to {to!r}: {name} has no from_dlpack")
-    return through_from_dlpack(framework.from_dlpack)
-
-
-def through_from_dlpack(from_dlpack: Callable[[Any], Any]) -> Callable[[Any, Any, Any], Any]:
-    """Make a consumer of a framework's public from_dlpack, fed with our Tensor."""
-
-    def make(x: Any, stream: Any, copy: bool | None) -> Any:
-        from .._core import from_dlpack as neutral
-
-        return from_dlpack(neutral(x, stream=stream, copy=copy))
-
-    return make
+    if adapter is not None and hasattr(adapter, "make"):
+        shown = adapter.__name__.rpartition(".")[2]
+        return through(shown, adapter.make, adapter.NEEDS, to)
+    if hasattr(framework, "from_dlpack"):
+        return through(name, lambda tensor, _to: framework.from_dlpack(tensor), Needs(), to)
+    raise ExchangeError(f"cannot convert to {to!r}: {wanted} has no from_dlpack")
 
 
 def place(x: Any, device: Any, stream: Any, copy: bool | None) -> Any:
     """Make a Tensor of `x` on `device`; the core calls this where a device was named."""
-    from .._core import from_dlpack
+    from .._core import _count_copy, from_dlpack
 
     wanted = Device.of(device)
-    tensor = from_dlpack(x, stream=stream, copy=copy)
-    if tensor.device == wanted:
-        return tensor
+    here = _device_of(x)
+    if here in (None, wanted):
+        tensor = from_dlpack(x, stream=stream, copy=copy)
+        if tensor.device == wanted:
+            return tensor
+        here = tensor.device
     if copy is False:
         raise CopyError(
-            f"x is on {tensor.device}: putting it on {wanted} needs a copy, and copy=False "
-            "forbids it"
+            f"x is on {here}: putting it on {wanted} needs a copy, and copy=False forbids it"
         )
-    raise CopyError(f"dlexchange cannot copy from {tensor.device} to {wanted} yet")
+    if here.type == DeviceType.ONE_API and wanted.type == DeviceType.CPU:
+        capsule = x.__dlpack__(max_version=(1, 3), dl_device=tuple(wanted), copy=copy)
+        _count_copy()
+        return from_dlpack(capsule)
+    raise CopyError(f"dlexchange cannot copy from {here} to {wanted} yet")
 
 
 def extra_numpy_dtypes() -> list[tuple[int, int, Any]]:
@@ -136,3 +149,33 @@ def extra_numpy_dtypes() -> list[tuple[int, int, Any]]:
     from .numpy import extra_dtypes
 
     return extra_dtypes()
+
+
+def _adapter(name: str) -> ModuleType | None:
+    module = ADAPTERS.get(name)
+    return importlib.import_module(f"{__name__}.{module}") if module is not None else None
+
+
+def _known_top(cls: type) -> str:
+    """Return the top-level package of a type or of the first base that has an adapter."""
+    tops = [(base.__module__ or "").partition(".")[0] for base in cls.__mro__]
+    return next((top for top in tops if top in ADAPTERS or top in _IN_C), tops[0])
+
+
+def _framework_name(to: Any) -> str:
+    if isinstance(to, str):
+        name = to.replace("-", "_").partition(".")[0]
+    elif isinstance(to, ModuleType):
+        name = to.__name__.partition(".")[0]
+    else:
+        name = _known_top(to if isinstance(to, type) else type(to))
+    return {"jaxlib": "jax", "cuda_core": "cuda", "numba_cuda": "numba"}.get(name, name)
+
+
+def _device_of(x: Any) -> Device | None:
+    """Return the device an object says it is on, or None where it does not say."""
+    try:
+        kind, number = x.__dlpack_device__()
+        return Device(int(kind), int(number or 0))
+    except (AttributeError, TypeError, ValueError):
+        return None

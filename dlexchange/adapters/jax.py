@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import sys
+from types import ModuleType
 from typing import Any
 
 from . import Route
+from .info import Report
+
+MODULE = "jax"
+DISTRIBUTIONS = ("jax",)
 
 #: Why the fast route is not used; empty where it is, None where nobody asked yet.
 fallback_reason: str | None = None
@@ -27,6 +32,28 @@ def classify(cls: type) -> Route | None:
         prepare="this jax value has no memory to share (a tracer inside jit or grad, or a "
         "key array); exchange concrete arrays outside of transformations",
     )
+
+
+def report(module: ModuleType) -> Report:
+    """Tell of devices only where the program has started them, since jax starts all."""
+    from jax._src import xla_bridge
+
+    started = getattr(xla_bridge, "backends_are_initialized", lambda: False)()
+    if fallback_reason is None:
+        note = "fast route: tested at first use"
+    else:
+        note = f"fast route: no, {fallback_reason}" if fallback_reason else "fast route: yes"
+    return Report(devices=devices(module) if started else (), notes=(note,))
+
+
+def devices(module: ModuleType) -> tuple[str, ...]:
+    """List the devices; starts every backend."""
+    host = module.local_devices(backend="cpu")
+    return tuple(dict.fromkeys(_name(d) for d in (*host, *module.local_devices())))
+
+
+def _name(device: Any) -> str:
+    return "cpu" if device.platform == "cpu" else f"{device.platform}:{device.id}"
 
 
 def fast_route() -> tuple[bool, Any, Any, Any, Any, Any, bool]:

@@ -7,6 +7,9 @@ from typing import Any
 
 from . import Route
 
+MODULE = "numpy"
+DISTRIBUTIONS = ("numpy",)
+
 #: DLPack's code and bits of the types that ml_dtypes adds.
 _EXTRA = {
     "bfloat16": (4, 16),

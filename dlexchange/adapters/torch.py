@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import sys
+from types import ModuleType
 from typing import Any
 
 from . import Route
+from .info import Report, has_exchange_api
+
+MODULE = "torch"
+DISTRIBUTIONS = ("torch",)
 
 _located: bool | None = None
 
@@ -24,6 +29,23 @@ def classify(cls: type) -> Route | None:
         return Route("dlpack", "torch", torch_guards=True)
     locate_lazy_bits()
     return Route("torch", "torch", api)
+
+
+def report(module: ModuleType) -> Report:
+    """Tell of CUDA only where the program has started it."""
+    started = module.cuda.is_initialized()
+    how = "found in its memory" if locate_lazy_bits() else "asked for by method (slower)"
+    return Report(
+        devices=devices(module) if started else ("cpu",),
+        exchange_api=has_exchange_api(module.Tensor),
+        notes=(f"conj, neg and autograd state is {how}",),
+        stream=module.cuda.current_stream().cuda_stream if started else None,
+    )
+
+
+def devices(module: ModuleType) -> tuple[str, ...]:
+    """List the devices; asks the driver."""
+    return ("cpu", *(f"cuda:{i}" for i in range(module.cuda.device_count())))
 
 
 def locate_lazy_bits() -> bool:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 from . import Route
+from .fit import Needs
+from .info import Report, has_exchange_api
+
+MODULE = "tvm_ffi"
+DISTRIBUTIONS = ("apache-tvm-ffi",)
+NEEDS = Needs(alignment=0, keeps_read_only=False)
+NOTES = ("imports over dlexchange's C exchange API; device memory of it needs stream=",)
 
 
 def classify(cls: type) -> Route | None:
@@ -14,10 +22,13 @@ def classify(cls: type) -> Route | None:
     return None
 
 
-def make(x: Any, stream: Any, copy: bool | None) -> Any:
+def make(tensor: Any, to: Any) -> Any:
     """Import a Tensor of ours over its C exchange API."""
     import tvm_ffi
 
-    from .._core import from_dlpack
+    return tvm_ffi.from_dlpack(tensor)
 
-    return tvm_ffi.from_dlpack(from_dlpack(x, stream=stream, copy=copy))
+
+def report(module: ModuleType) -> Report:
+    """Look at the tensor type."""
+    return Report(exchange_api=has_exchange_api(module.Tensor))

@@ -1,0 +1,39 @@
+"""CuPy: CUDA and ROCm memory only, through ``__dlpack__`` and ``from_dlpack``."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from ..device import DeviceType
+from ..errors import CopyError
+from .fit import Needs
+from .info import Report, has_exchange_api
+
+MODULE = "cupy"
+DISTRIBUTIONS = ("cupy-cuda13x", "cupy-cuda12x", "cupy-rocm-7-0", "cupy")
+NEEDS = Needs(keeps_read_only=False)
+NOTES = ("device memory only",)
+
+
+def make(tensor: Any, to: Any) -> Any:
+    """Import device memory; a copy that the caller asked for goes over from the host."""
+    import cupy
+
+    if tensor.device.type != DeviceType.CPU:
+        return cupy.from_dlpack(tensor)
+    if not tensor.is_copied:
+        raise CopyError("cupy takes device memory only: pass copy=True to copy host memory")
+    from .._core import to_numpy
+
+    return cupy.asarray(to_numpy(tensor))
+
+
+def report(module: ModuleType) -> Report:
+    """Devices are not asked for: that would start the CUDA runtime."""
+    return Report(devices=(), exchange_api=has_exchange_api(module.ndarray))
+
+
+def devices(module: ModuleType) -> tuple[str, ...]:
+    """Count the devices; starts the CUDA runtime."""
+    return tuple(f"cuda:{i}" for i in range(module.cuda.runtime.getDeviceCount()))

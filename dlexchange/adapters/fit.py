@@ -1,0 +1,118 @@
+"""Memory as a consumer can take it: what frameworks need, and how they are given it.
+
+Frameworks differ in what they make of strides, alignment and the read-only flag. Where
+one would refuse, abort or forget, its adapter says so in `Needs`, and a copy is made
+first (where the caller allows one) or a warning given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import CopyError, ExchangeError
+
+if TYPE_CHECKING:
+    from .._core import Tensor
+
+__all__ = ["Needs", "legacy_capsule", "through"]
+
+
+class Needs(NamedTuple):
+    """What a consumer needs of memory, and what becomes of it there."""
+
+    layout: str = "any"
+    """"any" strides, "forward" (no negative ones) or "compact" (row-major, no gaps)."""
+    alignment: int = 1
+    """Bytes that the address must be a multiple of; 0: of the element's own size."""
+    keeps_read_only: bool = True
+    """False where the consumer's arrays can be written to whatever the memory is."""
+    copies: bool = False
+    """True where the consumer copies host memory in every case."""
+
+
+def through(
+    name: str, make: Callable[[Tensor, Any], Any], needs: Needs, to: Any
+) -> Callable[[Any, Any, bool | None], Any]:
+    """Build the callable that makes arrays of the framework `name` out of any producer.
+
+    Parameters
+    ----------
+    make : callable
+        Takes a Tensor that meets `needs`, and `to`; returns the framework's array.
+    to : str, module or array type
+        What the caller named as the consumer.
+    """
+
+    def hand_over(x: Any, stream: Any, copy: bool | None) -> Any:
+        tensor = _fitted(name, x, stream, copy, needs)
+        try:
+            array = make(tensor, to)
+        except (ExchangeError, MemoryError):
+            raise
+        except Exception as error:
+            raise ExchangeError(f"{name} refused {tensor!r}; see the cause above") from error
+        if needs.copies:
+            _core()._count_copy()
+        return array
+
+    return hand_over
+
+
+def legacy_capsule(tensor: Tensor) -> Any:
+    """Export for consumers that know only unversioned capsules, also read-only memory."""
+    return _core()._legacy_capsule(tensor) if tensor.readonly else tensor.__dlpack__()
+
+
+def _fitted(name: str, x: Any, stream: Any, copy: bool | None, needs: Needs) -> Tensor:
+    if copy is False and needs.copies:
+        raise CopyError(f"{name} copies every array it imports, and copy=False forbids it")
+    tensor: Tensor = _core().from_dlpack(x, stream=stream, copy=copy)
+    why = _misfit(tensor, needs)
+    if why:
+        if copy is False:
+            raise CopyError(
+                f"{name} {why}: this tensor would have to be copied, and copy=False forbids it"
+            )
+        tensor = _core().from_dlpack(tensor, copy=True)
+    if tensor.readonly and not needs.keeps_read_only:
+        producer = (type(x).__module__ or "").partition(".")[0]
+        _core()._warn_read_only(producer, name)
+    return tensor
+
+
+def _misfit(tensor: Tensor, needs: Needs) -> str:
+    """Say what of the memory the consumer cannot take; "" where it can take it."""
+    if 0 in tensor.shape:
+        return ""
+    if needs.layout == "compact" and not _is_compact(tensor):
+        return "takes only row-major memory without gaps"
+    if needs.layout == "forward" and any(
+        stride < 0 < size - 1 for size, stride in zip(tensor.shape, tensor.strides, strict=True)
+    ):
+        return "has no negative strides"
+    alignment = needs.alignment or _element_alignment(tensor)
+    if tensor.data_ptr % alignment:
+        return f"needs memory aligned to {alignment} bytes"
+    return ""
+
+
+def _is_compact(tensor: Tensor) -> bool:
+    step = 1
+    for size, stride in zip(reversed(tensor.shape), reversed(tensor.strides), strict=True):
+        if size != 1 and stride != step:
+            return False
+        step *= size
+    return True
+
+
+def _element_alignment(tensor: Tensor) -> int:
+    dtype = tensor.dtype
+    is_complex = dtype.code == 5
+    return max(1, dtype.bits * dtype.lanes // (16 if is_complex else 8))
+
+
+def _core() -> Any:
+    from .. import _core
+
+    return _core
