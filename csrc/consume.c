@@ -126,26 +126,39 @@ producer_refused(dlx_state *state, const char *framework)
 
 /* ---- __dlpack__ ------------------------------------------------------------------- */
 
-/* True where the pending TypeError says that a keyword of ours is not known, rather than
- * that something went wrong inside the producer: it came before any frame of the
- * producer's, or it names the keyword. Clauses: V09, V10. */
+/* Give up the keywords of ours that, by the pending TypeError, the producer does not know:
+ * those it names, or all where it names none. False, and the error stays, where it says
+ * that something went wrong inside the producer: it came out of a frame of the producer's
+ * and does not speak of our keywords. Clauses: V09, V10. */
 static bool
-keyword_is_unknown(const char *keyword)
+give_up_unknown_keywords(bool *max_version, bool *copy_false)
 {
     PyObject *type, *value, *traceback, *text = NULL;
-    bool unknown = false;
-    if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
+    if (!PyErr_ExceptionMatches(PyExc_TypeError) || !(*max_version || *copy_false)) {
         return false;
     }
     PyErr_Fetch(&type, &value, &traceback);
     PyErr_NormalizeException(&type, &value, &traceback);
     text = value != NULL ? PyObject_Str(value) : NULL;
     const char *utf8 = text != NULL ? PyUnicode_AsUTF8(text) : NULL;
-    unknown = traceback == NULL || (utf8 != NULL && strstr(utf8, keyword) != NULL);
+    const char *says = utf8 != NULL ? utf8 : "";
+    bool max = *max_version && strstr(says, "'max_version'") != NULL;
+    bool copy = *copy_false && strstr(says, "'copy'") != NULL;
+    bool ours = traceback == NULL ||
+                (strstr(says, "keyword argument") != NULL &&
+                 (max || copy || strstr(says, "no keyword arguments") != NULL));
     Py_XDECREF(text);
     PyErr_Clear();
-    PyErr_Restore(type, value, traceback);
-    return unknown;
+    if (!ours) {
+        PyErr_Restore(type, value, traceback);
+        return false;
+    }
+    *max_version = *max_version && !max && copy;
+    *copy_false = *copy_false && !copy && max;
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+    return true;
 }
 
 static PyObject *
@@ -192,26 +205,13 @@ call_dlpack(dlx_state *state, const dlx_entry *known, PyObject *x, PyObject *str
     bool copy_false = request->copy == 0;
     bool max_version = !known->no_max_version;
     PyObject *capsule = call_dlpack_with(state, x, max_version, stream, copy_false);
-    if (capsule == NULL && copy_false && keyword_is_unknown("copy")) {
-        PyErr_Clear();
-        capsule = call_dlpack_with(state, x, max_version, stream, false);
-        copy_false = false;
+    while (capsule == NULL && give_up_unknown_keywords(&max_version, &copy_false)) {
+        capsule = call_dlpack_with(state, x, max_version, stream, copy_false);
     }
-    if (capsule == NULL && max_version && keyword_is_unknown("max_version")) {
-        PyObject *first_type, *first, *first_traceback;
-        PyErr_Fetch(&first_type, &first, &first_traceback);
-        capsule = call_dlpack_with(state, x, false, stream, copy_false);
+    if (capsule != NULL && !max_version) {
         dlx_entry *entry = &state->cache[dlx_entry_slot(known->type)];
-        if (capsule != NULL && entry->type == known->type && entry->tag == known->tag) {
+        if (entry->type == known->type && entry->tag == known->tag) {
             entry->no_max_version = true; /* not asked again while the type stands */
-        }
-        if (capsule == NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
-            PyErr_Clear(); /* not the keyword then: what it said first is the news */
-            PyErr_Restore(first_type, first, first_traceback);
-        } else {
-            Py_XDECREF(first_type);
-            Py_XDECREF(first);
-            Py_XDECREF(first_traceback);
         }
     }
     if (capsule != NULL && !PyCapsule_CheckExact(capsule)) {
@@ -240,8 +240,13 @@ ask_device(dlx_state *state, PyObject *x, DLDevice *device)
     }
     type = PyLong_AsLong(PyTuple_GET_ITEM(pair, 0));
     id = PyLong_AsLong(PyTuple_GET_ITEM(pair, 1));
-    if (PyErr_Occurred()) {
-        dlx_raise(state->ExchangeError, "%s.__dlpack_device__ returned %R, not two integers",
+    if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_TypeError) &&
+        !PyErr_ExceptionMatches(PyExc_OverflowError)) {
+        goto fail; /* not about the numbers: an interrupt, a bug */
+    }
+    if (PyErr_Occurred() || type != (int32_t)type || id != (int32_t)id) {
+        dlx_raise(state->ExchangeError,
+                  "%s.__dlpack_device__ returned %R, not two integers of 32 bits",
                   Py_TYPE(x)->tp_name, pair);
         goto fail;
     }
