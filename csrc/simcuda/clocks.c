@@ -52,6 +52,7 @@ reach(struct sim_clock *clock, unsigned length)
 void
 sim_clock_join(struct sim_clock *into, const struct sim_clock *from)
 {
+    sim.effort += from->length;
     reach(into, from->length);
     for (unsigned i = 0; i < from->length; i++) {
         if (from->ticks[i] > into->ticks[i]) {
@@ -153,6 +154,7 @@ track(struct sim_access *access, const struct sim_site *site,
 {
     struct sim_block *block = access->block;
     unsigned kept = 0;
+    sim.effort += block->past_count;
     for (unsigned i = 0; i < block->past_count; i++) {
         struct sim_past *past = &block->past[i];
         bool is_known = sim_clock_at(clock, past->node) >= past->tick;

@@ -76,6 +76,15 @@ simcuda_kill(int device, int status)
 }
 
 uint64_t
+simcuda_effort(void)
+{
+    pthread_mutex_lock(&sim.lock);
+    uint64_t effort = sim.effort;
+    pthread_mutex_unlock(&sim.lock);
+    return effort;
+}
+
+uint64_t
 simcuda_run(void)
 {
     pthread_mutex_lock(&sim.lock);

@@ -6,8 +6,6 @@
 
 #include "entry.h"
 
-enum { MAX_ROWS_TRACKED = 64 };
-
 /* One side of a copy. */
 struct side {
     uint64_t address;
@@ -31,22 +29,15 @@ is_pageable(uint64_t address)
     return sim_block_at(address) == NULL && !sim_address_is_ours(address);
 }
 
-/* Row by row where there are few, so that neighbours in the gaps of a pitch do not
- * race. */
 static CUresult
 touch(struct sim_work *work, const struct side *side, const struct extent *extent,
       bool writes)
 {
-    bool is_dense = side->pitch == extent->width || extent->height == 1;
-    if (extent->depth > 1 || is_dense || extent->height > MAX_ROWS_TRACKED) {
+    if (extent->depth > 1) {
         return sim_work_touch(work, side->address, span(side, extent), writes, true);
     }
-    CUresult status = CUDA_SUCCESS;
-    for (size_t y = 0; y < extent->height && status == CUDA_SUCCESS; y++) {
-        status = sim_work_touch(work, side->address + y * side->pitch, extent->width,
-                                writes, true);
-    }
-    return status;
+    return sim_work_touch_rows(work, side->address, side->pitch, extent->width,
+                               extent->height, writes, true);
 }
 
 static CUresult

@@ -121,11 +121,32 @@ sim_configure(const struct simcuda_config *config)
 
 /* --- entering and leaving --- */
 
+static pthread_key_t thread_key;
+static pthread_once_t thread_key_once = PTHREAD_ONCE_INIT;
+
+static void
+thread_ended(void *id)
+{
+    if (!sim.is_forked) {
+        pthread_mutex_lock(&sim.lock);
+        sim_streams_of_thread_kill((uint64_t)(uintptr_t)id);
+        pthread_mutex_unlock(&sim.lock);
+    }
+}
+
+static void
+make_thread_key(void)
+{
+    pthread_key_create(&thread_key, thread_ended);
+}
+
 struct sim_thread *
 sim_thread_self(void)
 {
     if (self.id == 0) {
         self.id = atomic_fetch_add(&threads, 1) + 1;
+        pthread_once(&thread_key_once, make_thread_key);
+        pthread_setspecific(thread_key, (void *)(uintptr_t)self.id);
     }
     return &self;
 }
@@ -310,8 +331,11 @@ sim_failures_clear(void)
     memset(failures, 0, sizeof(failures));
 }
 
-void
+const char *
 simcuda_label(const char *text)
 {
-    sim_thread_self()->label = text == NULL || *text == '\0' ? NULL : sim_intern(text);
+    struct sim_thread *thread = sim_thread_self();
+    const char *before = thread->label;
+    thread->label = text == NULL ? NULL : sim_intern(text);
+    return before;
 }

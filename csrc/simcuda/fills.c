@@ -25,7 +25,7 @@ fill(struct sim_caller *by, CUstream handle, uint64_t target, size_t pitch,
     work->u.fill.height = height;
     work->u.fill.value = value;
     work->u.fill.element = element;
-    status = sim_work_touch(work, target, (height - 1) * pitch + row, true, false);
+    status = sim_work_touch_rows(work, target, pitch, row, height, true, false);
     if (status == CUDA_SUCCESS) {
         status = sim_submit(stream, work);
     }

@@ -48,6 +48,7 @@ mark_ancestors(struct sim_op *target, uint64_t epoch)
     size_t depth = 0;
     struct sim_op *op = target;
     while (op != NULL) {
+        sim.effort++;
         if (op->state == SIM_PENDING && op->mark != epoch) {
             op->mark = epoch;
             if (depth + op->need_count > s->stack_capacity) {
@@ -230,7 +231,8 @@ sim_run_all(void)
     return sim_schedule.pending;
 }
 
-/* The context is in error or gone: its operations never run. */
+/* The context is in error or gone: its operations never run. Stream callbacks are told
+ * of an error; host functions are not. */
 void
 sim_cancel(struct sim_context *context)
 {
@@ -239,7 +241,7 @@ sim_cancel(struct sim_context *context)
         if (op->stream->context != context) {
             continue;
         }
-        if (op->work->kind == SIM_CALLBACK) {
+        if (op->work->kind == SIM_CALLBACK && context->error != CUDA_SUCCESS) {
             sim_callback_later(op->work->u.callback.function,
                                op->work->u.callback.stream, context->error,
                                op->work->u.callback.user);

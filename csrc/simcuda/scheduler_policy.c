@@ -55,7 +55,12 @@ can_run(const struct sim_op *op)
 struct sim_op *
 sim_pick_oldest(void)
 {
-    struct sim_op *best = NULL;
+    struct sim_op *best = sim_schedule.oldest;
+    if (best != NULL && can_run(best)) {
+        return best; /* it can only have needed older ones */
+    }
+    best = NULL;
+    sim.effort += sim_schedule.ready_count;
     for (size_t i = 0; i < sim_schedule.ready_count; i++) {
         struct sim_op *op = sim_schedule.ready[i];
         if ((best == NULL || op->number < best->number) && can_run(op)) {
@@ -71,6 +76,7 @@ static struct sim_op *
 pick_latest(uint64_t epoch, bool forced)
 {
     struct sim_op *best = NULL;
+    sim.effort += sim_schedule.ready_count;
     for (size_t i = 0; i < sim_schedule.ready_count; i++) {
         struct sim_op *op = sim_schedule.ready[i];
         if (op->work->kind == SIM_FREE) {
@@ -100,6 +106,7 @@ static struct sim_op *
 pick_any(bool at_random)
 {
     size_t count = 0;
+    sim.effort += sim_schedule.ready_count;
     struct sim_op **open = sim_alloc((sim_schedule.ready_count + 1) * sizeof(*open));
     for (size_t i = 0; i < sim_schedule.ready_count; i++) {
         if (can_run(sim_schedule.ready[i])) {
@@ -228,6 +235,7 @@ sim_values_meet(struct sim_op *op, struct sim_clock *clock)
         }
     } else if (work->kind == SIM_WRITE_VALUE) {
         remember_write(work, clock);
+        sim.effort += sim_schedule.pending;
         for (struct sim_op *other = sim_schedule.oldest; other != NULL;
              other = other->newer) {
             if (other->work->kind == SIM_WAIT_VALUE &&

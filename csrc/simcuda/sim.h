@@ -233,6 +233,10 @@ void sim_work_release(struct sim_work *work);
  * `host`. */
 CUresult sim_work_touch(struct sim_work *work, uint64_t address, size_t nbytes,
                         bool writes, bool host);
+/* Row by row where there are few, so that neighbours in the gaps of a pitch do not
+ * race. */
+CUresult sim_work_touch_rows(struct sim_work *work, uint64_t address, size_t pitch,
+                             size_t width, size_t height, bool writes, bool host);
 struct sim_op *sim_op_keep(struct sim_op *op);
 void sim_op_release(struct sim_op *op);
 /* Puts work behind what the stream holds and behind `points`; returns a borrowed
@@ -365,6 +369,7 @@ struct sim_state {
     uint64_t next_id, next_stream;
     double now_ms; /* fake clock: one microsecond an operation */
     unsigned host_functions_pending;
+    uint64_t effort;    /* steps of searching and comparing */
     uint64_t last_call; /* counts calls, to see when the driver has been idle */
 };
 
@@ -386,6 +391,8 @@ CUresult sim_stream_get(const struct sim_caller *by, CUstream handle,
                         struct sim_stream **out);
 struct sim_stream *sim_stream_new(struct sim_context *context, unsigned flags);
 void sim_stream_kill(struct sim_stream *stream);
+/* The thread's default streams: what they hold still runs. */
+void sim_streams_of_thread_kill(uint64_t thread);
 void sim_stream_release(struct sim_stream *stream);
 bool sim_stream_is_blocking(const struct sim_stream *stream);
 /* The host now knows what the stream's work so far knows. */

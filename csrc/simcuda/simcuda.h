@@ -55,18 +55,21 @@ SIMCUDA_EXPORT unsigned simcuda_finding_count(void);
 SIMCUDA_EXPORT int simcuda_finding_get(unsigned index, struct simcuda_finding *out);
 SIMCUDA_EXPORT void simcuda_findings_clear(void);
 
-/* Names the call site of what this thread submits next; "" goes back to code addresses.
- */
-SIMCUDA_EXPORT void simcuda_label(const char *text);
+/* Names the call site of what this thread submits next; NULL goes back to code
+ * addresses. Returns the name it had before, NULL for none. */
+SIMCUDA_EXPORT const char *simcuda_label(const char *text);
 /* Puts every context of a device in error: `status` is what later calls return. */
 SIMCUDA_EXPORT void simcuda_kill(int device, int status);
 /* Runs whatever can run; returns how many operations are still pending. */
 SIMCUDA_EXPORT uint64_t simcuda_run(void);
 /* Tells waiting threads that the host has stored to a word they may be waiting for. */
 SIMCUDA_EXPORT void simcuda_poke(void);
-/* Operations submitted to a stream so far, 0 for a handle that is not alive. The
- * context is the current one, or the primary one of device 0. */
-SIMCUDA_EXPORT uint64_t simcuda_submitted(const void *stream);
+/* Operations submitted to a stream of a device so far; 0 for one that is not alive. 1
+ * is the legacy default stream of the device's primary context, 2 the calling thread's.
+ */
+SIMCUDA_EXPORT uint64_t simcuda_submitted(int device, const void *stream);
+/* Steps of searching and comparing so far: what an operation costs, without a clock. */
+SIMCUDA_EXPORT uint64_t simcuda_effort(void);
 /* Objects alive, and the most there were: "stream", "event", "block", "graph", ... */
 SIMCUDA_EXPORT int64_t simcuda_live(const char *kind);
 SIMCUDA_EXPORT int64_t simcuda_peak(const char *kind);

@@ -72,6 +72,21 @@ per_thread_stream(struct sim_context *context, uint64_t thread)
     return stream;
 }
 
+void
+sim_streams_of_thread_kill(uint64_t thread)
+{
+    for (struct sim_context *context = sim.contexts; context != NULL;
+         context = context->next) {
+        for (struct sim_stream *s = context->streams, *next; s != NULL; s = next) {
+            next = s->next;
+            if (s->thread == thread) {
+                s->thread = UINT64_MAX; /* no thread's any more */
+                sim_stream_kill(s);
+            }
+        }
+    }
+}
+
 CUresult
 sim_stream_get(const struct sim_caller *by, CUstream handle, struct sim_stream **out)
 {
@@ -356,17 +371,13 @@ SIM_API_PT(cuStreamAddCallback, , _ptsz, SIM_CONTEXT,
     return status;
 }
 
-SIM_EXPORT uint64_t
-simcuda_submitted(const void *handle)
+uint64_t
+simcuda_submitted(int device, const void *handle)
 {
-    struct sim_caller by = {.per_thread = false};
     pthread_mutex_lock(&sim.lock);
-    by.thread = sim_thread_self();
+    struct sim_caller by = {.thread = sim_thread_self()};
     by.context =
-        by.thread->generation == sim.generation ? sim_context_current(by.thread) : NULL;
-    if (by.context == NULL) {
-        by.context = sim.devices[0].primary;
-    }
+        device < 0 || device >= SIM_MAX_DEVICES ? NULL : sim.devices[device].primary;
     struct sim_stream *stream = NULL;
     sim_stream_get(&by, (CUstream)(uintptr_t)handle, &stream);
     uint64_t submitted = stream == NULL ? 0 : stream->submitted;

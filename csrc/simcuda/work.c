@@ -6,6 +6,8 @@
 #include "kernels.h"
 #include "sim.h"
 
+enum { MAX_ROWS_TRACKED = 64 };
+
 struct sim_work *
 sim_work_new(const struct sim_caller *by, enum sim_work_kind kind)
 {
@@ -84,6 +86,21 @@ sim_work_touch(struct sim_work *work, uint64_t address, size_t nbytes, bool writ
     work->accesses[work->access_count++] =
         (struct sim_access){sim_block_keep(block), begin, begin + nbytes, writes};
     return CUDA_SUCCESS;
+}
+
+CUresult
+sim_work_touch_rows(struct sim_work *work, uint64_t address, size_t pitch, size_t width,
+                    size_t height, bool writes, bool host)
+{
+    if (height == 1 || pitch == width || height > MAX_ROWS_TRACKED) {
+        return sim_work_touch(work, address, (height - 1) * pitch + width, writes,
+                              host);
+    }
+    CUresult status = CUDA_SUCCESS;
+    for (size_t y = 0; y < height && status == CUDA_SUCCESS; y++) {
+        status = sim_work_touch(work, address + y * pitch, width, writes, host);
+    }
+    return status;
 }
 
 /* --- doing it --- */

@@ -131,13 +131,14 @@ class SimArray:
         return f"<simulated array {self.shape} {self.dtype} on device {self.device}, {speaks}>"
 
     @contextmanager
-    def _on(self, stream: SimStream | None) -> Iterator[SimStream]:
-        """Enter device and call site; the stream then counts as one with pending work."""
+    def _on(self, stream: SimStream | None, *, waits: bool = False) -> Iterator[SimStream]:
+        """Enter device and call site; the stream then has pending work, unless the host waits."""
         sim = self.framework.sim
         used = stream or self.framework.current_stream(self.device)
-        with sim.on_device(self.device), sim.label(call_site()):
+        with sim.on_device(used.device), sim.label(call_site()):
             yield used
-        self._streams[used.handle] = used
+        if not waits:
+            self._streams[used.handle] = used
 
     # --- work ---
 
@@ -190,7 +191,7 @@ class SimArray:
 
     def _to_host(self, stream: SimStream | None) -> Any:
         buffer = (self._dtype.ctype * max(self.size, 1))()
-        with self._on(stream) as used:
+        with self._on(stream, waits=True) as used:
             if self.nbytes:
                 self.framework.sim.driver(
                     "cuMemcpyDtoHAsync_v2", buffer, self.data_ptr, self.nbytes, used.handle

@@ -136,6 +136,11 @@ class Simulation:
         """The most there were at any time."""
         return {kind: self.library.simcuda_peak(kind.encode()) for kind in KINDS}
 
+    @property
+    def effort(self) -> int:
+        """Steps of searching and comparing so far: what work costs here, without a clock."""
+        return int(self.library.simcuda_effort())
+
     # --- making things happen ---
 
     def run(self) -> int:
@@ -212,11 +217,11 @@ class Simulation:
     @contextmanager
     def label(self, text: str) -> Iterator[None]:
         """Name the call site of what this thread submits in the body."""
-        self.library.simcuda_label(text.encode())
+        before = self.library.simcuda_label(text.encode())
         try:
             yield
         finally:
-            self.library.simcuda_label(b"")
+            self.library.simcuda_label(before)
 
     # --- devices, contexts, streams, events ---
 

@@ -156,8 +156,7 @@ class SimStream(_Owned):
     @property
     def submitted(self) -> int:
         """How many operations were submitted so far, whoever did."""
-        with self.sim.on_device(self.device):
-            return int(self.sim.library.simcuda_submitted(self.handle))
+        return int(self.sim.library.simcuda_submitted(self.device, self.handle))
 
     def host_function(self, function: Callable[[], object]) -> None:
         """Run a Python function in stream order, on the driver's thread, under its lock.
