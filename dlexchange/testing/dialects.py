@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import weakref
 from collections.abc import Callable
 from ctypes import c_void_p
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlexchange.testing import dlpack_structs as dl
 from dlexchange.testing.arrays import SimArray, dtype_of
 from dlexchange.testing.streams import LEGACY
+
+if TYPE_CHECKING:
+    from dlexchange.testing.framework import Framework
 
 
 class _Dialect(SimArray):
@@ -78,25 +82,34 @@ class ExchangeArray(DLPackArray):
     @classmethod
     def prepare(cls, array_type: type[SimArray]) -> None:
         """Put the table into a capsule on the type."""
-        table = _make_table(array_type)
-        _immortal.append(table)
+        name = array_type.framework.name
+        _speakers[name] = array_type.framework
+        if name not in _tables:
+            _tables[name] = _make_table(name)
+        table = _tables[name]
         address = ctypes.addressof(table)
         capsule = dl.capsule_new(address, dl.EXCHANGE_API, dl.no_destructor)
         array_type.__dlpack_c_exchange_api__ = capsule  # type: ignore[attr-defined]
 
 
-# Consumers may keep a table until the process ends.
-_immortal: list[dl.ExchangeTable] = []
+# Consumers may keep a table until the process ends. So there is one for each name, which serves
+# the framework that has the name now.
+_tables: dict[str, dl.ExchangeTable] = {}
+_speakers: weakref.WeakValueDictionary[str, Framework] = weakref.WeakValueDictionary()
 
 
-def _make_table(array_type: type[SimArray]) -> dl.ExchangeTable:
-    framework = array_type.framework
+def _make_table(name: str) -> dl.ExchangeTable:
+    def framework() -> Framework:
+        found = _speakers.get(name)
+        if found is None:
+            raise RuntimeError("the simulation this table belongs to is over")
+        return found
 
     def allocate(prototype: Any, out: Any, _context: int, _set_error: int) -> int:
         tensor = prototype.contents
         shape = [tensor.shape[i] for i in range(tensor.ndim)]
         kind = dtype_of(tensor.code, tensor.bits)
-        array = framework.array(shape, kind.name, device=tensor.device_id)
+        array = framework().array(shape, kind.name, device=tensor.device_id)
         out[0] = dl.Export(array, versioned=True).address
         return 0
 
@@ -105,7 +118,7 @@ def _make_table(array_type: type[SimArray]) -> dl.ExchangeTable:
         return 0
 
     def to_py(managed: int, out: Any) -> int:
-        array = framework.adopt(managed, dl.ManagedVersioned)
+        array = framework().adopt(managed, dl.ManagedVersioned)
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(array))
         out[0] = id(array)
         return 0
@@ -115,7 +128,7 @@ def _make_table(array_type: type[SimArray]) -> dl.ExchangeTable:
         return 0
 
     def work_stream(device_type: int, device: int, out: Any) -> int:
-        handle = framework.current_stream(device).handle if device_type == dl.CUDA else None
+        handle = framework().current_stream(device).handle if device_type == dl.CUDA else None
         out[0] = None if handle == LEGACY else handle
         return 0
 

@@ -149,6 +149,13 @@ def load() -> ctypes.CDLL:
     return library
 
 
+@lru_cache(maxsize=1)
+def names() -> tuple[str, ...]:
+    """Return the names of the driver API, in the order of the library's counters."""
+    library = load()
+    return tuple(library.simcuda_name(i).decode() for i in range(library.simcuda_name_count()))
+
+
 def path_of(library: ctypes.CDLL) -> str:
     """Return the file a loaded driver came from (it may have been preloaded)."""
     return str(library_path()) if library._name == SONAME else str(library._name)

@@ -93,8 +93,6 @@ class Simulation:
         self._frameworks: dict[str, Framework] = {}
         self._kept: list[Any] = []
         self._lock = threading.Lock()
-        count = self.library.simcuda_name_count()
-        self._names = [self.library.simcuda_name(i).decode() for i in range(count)]
 
     # --- what happened ---
 
@@ -104,7 +102,8 @@ class Simulation:
 
         Names carry no version or variant: ``cuMemAlloc``, not ``cuMemAlloc_v2``.
         """
-        calls = ((name, self.library.simcuda_calls(i)) for i, name in enumerate(self._names))
+        names = enumerate(_driver.names())
+        calls = ((name, self.library.simcuda_calls(i)) for i, name in names)
         return Counter({name: count for name, count in calls if count})
 
     def reset_calls(self) -> None:
