@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Counts down to the allocation that fails; 0 means none does. */
 extern atomic_long dlx_alloc_countdown;
@@ -21,6 +22,13 @@ dlx_alloc(size_t nbytes)
         return NULL;
     }
     return malloc(nbytes);
+}
+
+static inline void *
+dlx_alloc_zeroed(size_t nbytes)
+{
+    void *memory = dlx_alloc(nbytes);
+    return memory != NULL ? memset(memory, 0, nbytes) : NULL;
 }
 
 /* For data: aligned to 64 bytes, which every consumer of the field accepts as is. */

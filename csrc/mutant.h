@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Mutants: one guarantee removed at a time, so that a test can show that it would
+ * notice. Compiled only with -DDLX_MUTANTS, into an extension that wheels do not carry;
+ * otherwise DLX_MUTATED is the constant false and nothing of this remains. The active
+ * one comes from DLEXCHANGE_MUTANT=<number> or dlx_mutant_set.
+ */
+#ifndef DLX_MUTANT_H_
+#define DLX_MUTANT_H_
+
+#include <stdbool.h>
+
+/* number, name, what is removed. Numbers are never reused. */
+#define DLX_MUTANT_LIST(X)                                                         \
+    X(1, push, "dlx_push orders nothing")                                          \
+    X(2, push_wait, "dlx_push records, but the consumer does not wait")            \
+    X(3, ready_record, "a ready event is not recorded again")                      \
+    X(4, ready_wait, "waiting on a ready event does nothing")                      \
+    X(5, edge, "a release makes no edge and drops at once")                        \
+    X(6, edge_wait, "a release edge records, but the producer does not wait")      \
+    X(7, park, "a release that should be parked drops at once")                    \
+    X(8, park_query, "a parked release is dropped before its event has fired")     \
+    X(9, check_push, "dlx_push does not ask for captures")                         \
+    X(10, check_record, "recording a ready event does not ask for captures")       \
+    X(11, check_wait, "waiting on a ready event does not ask for captures")        \
+    X(12, check_release, "a release does not ask for captures")                    \
+    X(13, capture_mode, "our own calls do not exchange the thread's capture mode") \
+    X(14, context_enter, "calls on default streams do not enter their context")    \
+    X(15, context_restore, "an entered context is left current")                   \
+    X(16, quarantine, "an event of a failed push goes back to the pool")           \
+    X(17, foreign_thread, "a stored handle 2 is used in whatever thread releases") \
+    X(18, notify_wait, "a notification does not wait for its event")               \
+    X(19, notify_watch, "a lost context is not looked for")                        \
+    X(20, copy_wait, "a copy to the host does not wait for the data")              \
+    X(21, per_thread_same, "handle 2 counts as one stream in every thread")
+
+enum {
+#define DLX_MUTANT_ENUM(number, name, text) DLX_MUTANT_##name = number,
+    DLX_MUTANT_LIST(DLX_MUTANT_ENUM)
+#undef DLX_MUTANT_ENUM
+};
+
+#ifdef DLX_MUTANTS
+/* 0: none, all guarantees in place. Any thread; meant for the start of a test. */
+void dlx_mutant_set(int number);
+int dlx_mutant_active(void);
+#define DLX_MUTATED(name) (dlx_mutant_active() == DLX_MUTANT_##name)
+#else
+#define DLX_MUTATED(name) false
+#endif
+
+#endif

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Runs the tests of the lower half: all of them, or those whose name contains an argument.
+ * Exit status 0: every test that ran passed, and at least one ran.
+ */
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "check.h"
+
+static _Atomic int failures;
+
+bool
+check_that(bool is_true, const char *text, const char *file, int line)
+{
+    if (!is_true) {
+        atomic_fetch_add(&failures, 1);
+        fprintf(stderr, "%s:%d: not true: %s\n", file, line, text);
+    }
+    return is_true;
+}
+
+bool
+check_equal(long long actual, long long expected, const char *text, const char *file,
+            int line)
+{
+    if (actual != expected) {
+        atomic_fetch_add(&failures, 1);
+        fprintf(stderr, "%s:%d: %s is %lld, not %lld\n", file, line, text, actual,
+                expected);
+    }
+    return actual == expected;
+}
+
+void
+check_pause(void)
+{
+    struct timespec pause = {0, 100000};
+    nanosleep(&pause, NULL);
+}
+
+int
+check_failures(void)
+{
+    return atomic_load(&failures);
+}
+
+static bool
+run_in_child(const check_test *test)
+{
+    int status;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(60);
+        test->run();
+        exit(check_failures() == 0 ? 0 : 1);
+    }
+    if (child < 0 || waitpid(child, &status, 0) != child) {
+        perror("fork");
+        return false;
+    }
+    bool has_passed = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    printf("%s %s", has_passed ? "pass" : "FAIL", test->name);
+    if (WIFSIGNALED(status)) {
+        printf(" (signal %d)", WTERMSIG(status));
+    }
+    printf("\n");
+    return has_passed;
+}
+
+int
+main(int argc, char **argv)
+{
+    const check_test *const files[] = {
+        push_tests,   capture_tests, event_tests,   release_tests, notify_tests,
+        loader_tests, process_tests, failure_tests, thread_tests,
+    };
+    int n_run = 0, n_failed = 0;
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        for (const check_test *test = files[i]; test->name != NULL; test++) {
+            if (argc > 1 && strstr(test->name, argv[1]) == NULL) {
+                continue;
+            }
+            n_run++;
+            n_failed += !run_in_child(test);
+        }
+    }
+    printf("%d tests, %d failed\n", n_run, n_failed);
+    return n_run > 0 && n_failed == 0 ? 0 : 1;
+}
