@@ -49,11 +49,11 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     return make
 
 
-def run_tests(where: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_tests(where: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     # A sanitized process would sleep a second at its exit, for reports that may still come.
     environment = {"TSAN_OPTIONS": "atexit_sleep_ms=0", **environment}
     return subprocess.run(
-        [where / "lower_half"],
+        [where / "lower_half", *options],
         env=os.environ | environment,
         capture_output=True,
         text=True,
@@ -72,7 +72,7 @@ def test_c_tests_pass(build: Build, kind: str) -> None:
 
 @pytest.mark.parametrize(("number", "name"), MUTANTS, ids=[name for _, name in MUTANTS])
 def test_removing_a_guarantee_is_noticed(build: Build, number: str, name: str) -> None:
-    done = run_tests(build("plain"), DLEXCHANGE_MUTANT=number)
+    done = run_tests(build("plain"), "-x", DLEXCHANGE_MUTANT=number)
     assert "FAIL test_" in done.stdout, f"no C test notices that {name} is gone"
 
 

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The scriptable fake driver of fake.h. Streams and events are pointers into it, so that a
- * handle tells at once what it is.
+ * The scriptable fake driver of fake.h. Streams and events are pointers into it, so
+ * that a handle tells at once what it is.
  */
 #include "fake_calls.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "alloc.h"
+
 fake_driver fake;
+atomic_long dlx_alloc_countdown; /* the extension has its own */
 
 enum { MAX_DEPTH = 8, MODE_GLOBAL = 0 };
 
@@ -36,7 +40,9 @@ fake_begin_on(dlx_gpu_call call, void *stream, void *event)
     atomic_fetch_add(&fake.n_calls, 1);
     long place = atomic_fetch_add(&fake.n_log, 1);
     if (place < FAKE_LOG) {
-        fake.log[place] = (fake_entry){call, stream, event};
+        atomic_store(&fake.log[place].call, (int)call);
+        atomic_store(&fake.log[place].stream, stream);
+        atomic_store(&fake.log[place].event, event);
     }
     if (atomic_load(&fake.is_in_callback)) {
         return DLX_GPU_NOT_PERMITTED;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A fake table of driver calls, scriptable: it counts and logs every call, fails the n-th,
- * keeps contexts and capture states as a driver would, and completes work when told to.
- * It knows no data; order is shown by the log. Thread safe.
+ * A fake table of driver calls, scriptable: it counts and logs every call, fails the
+ * n-th, keeps contexts and capture states as a driver would, and completes work when
+ * told to. It knows no data; order is shown by the log. Thread safe.
  */
 #ifndef FAKE_H_
 #define FAKE_H_
@@ -19,7 +19,8 @@ typedef struct fake_stream {
     _Atomic int capture_status;
     _Atomic uint64_t capture_id;
     _Atomic bool is_blocked; /* work does not complete: events on it stay incomplete */
-    _Atomic(struct fake_stream *) waits_for; /* the last stream it was made to wait for */
+    _Atomic(struct fake_stream *)
+        waits_for; /* the last stream it was made to wait for */
 } fake_stream;
 
 typedef struct fake_event {
@@ -33,9 +34,9 @@ typedef struct fake_event {
 enum { FAKE_DEVICES = 2, FAKE_STREAMS = 8, FAKE_LOG = 4096 };
 
 typedef struct fake_entry {
-    dlx_gpu_call call;
-    void *stream; /* resolved: a fake_stream */
-    void *event;
+    _Atomic int call;     /* a dlx_gpu_call */
+    void *_Atomic stream; /* resolved: a fake_stream */
+    void *_Atomic event;
 } fake_entry;
 
 typedef struct fake_driver {
@@ -49,12 +50,12 @@ typedef struct fake_driver {
     _Atomic int n_made;
     _Atomic long counts[DLX_N_CALLS];
     _Atomic long n_calls;
-    _Atomic long n_events; /* in existence */
-    _Atomic long n_pinned; /* blocks in existence */
-    _Atomic int sticky;    /* every call answers this */
-    _Atomic bool needs_context;   /* stream calls need some current context */
-    _Atomic bool is_hip;          /* contexts are current devices */
-    _Atomic bool is_in_callback;  /* every call answers NOT_PERMITTED */
+    _Atomic long n_events;       /* in existence */
+    _Atomic long n_pinned;       /* blocks in existence */
+    _Atomic int sticky;          /* every call answers this */
+    _Atomic bool needs_context;  /* stream calls need some current context */
+    _Atomic bool is_hip;         /* contexts are current devices */
+    _Atomic bool is_in_callback; /* every call answers NOT_PERMITTED */
     _Atomic bool has_primary[FAKE_DEVICES];
     _Atomic int fail_call; /* -1: any */
     _Atomic long fail_nth; /* counts down; 0: no failure planned */

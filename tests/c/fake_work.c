@@ -205,8 +205,8 @@ fake_event_create(void **event, unsigned flags)
     return code;
 }
 
-/* Destroyed events are not freed, so that a use of one is seen; chained, so that the leak
- * checker finds them. */
+/* Destroyed events are not freed, so that a use of one is seen; chained, so that the
+ * leak checker finds them. */
 static _Atomic(fake_event *) graveyard;
 
 int
@@ -215,7 +215,8 @@ fake_event_destroy(void *event)
     fake_event *e = event;
     int code = fake_begin(DLX_CALL_event_destroy);
     atomic_store(&e->is_destroyed, true);
-    atomic_store(&e->recorded_on, (fake_stream *)(void *)atomic_exchange(&graveyard, e));
+    atomic_store(&e->recorded_on,
+                 (fake_stream *)(void *)atomic_exchange(&graveyard, e));
     atomic_fetch_sub(&fake.n_events, 1);
     return code;
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Runs the tests of the lower half: all of them, or those whose name contains an argument.
- * Exit status 0: every test that ran passed, and at least one ran.
+ * Runs the tests of the lower half: all of them, or those whose name contains an
+ * argument. With -x, the first failure ends its test and the run, since a later
+ * check may wait for what will never come. Exit status 0: every test that ran passed,
+ * and at least one ran.
  */
 #include <stdatomic.h>
 #include <stdio.h>
@@ -14,13 +16,23 @@
 #include "check.h"
 
 static _Atomic int failures;
+static bool ends_at_failure;
+
+static void
+note_failure(void)
+{
+    atomic_fetch_add(&failures, 1);
+    if (ends_at_failure) {
+        _exit(1);
+    }
+}
 
 bool
 check_that(bool is_true, const char *text, const char *file, int line)
 {
     if (!is_true) {
-        atomic_fetch_add(&failures, 1);
         fprintf(stderr, "%s:%d: not true: %s\n", file, line, text);
+        note_failure();
     }
     return is_true;
 }
@@ -30,9 +42,9 @@ check_equal(long long actual, long long expected, const char *text, const char *
             int line)
 {
     if (actual != expected) {
-        atomic_fetch_add(&failures, 1);
         fprintf(stderr, "%s:%d: %s is %lld, not %lld\n", file, line, text, actual,
                 expected);
+        note_failure();
     }
     return actual == expected;
 }
@@ -82,6 +94,11 @@ main(int argc, char **argv)
         loader_tests, process_tests, failure_tests, thread_tests,
     };
     int n_run = 0, n_failed = 0;
+    if (argc > 1 && strcmp(argv[1], "-x") == 0) {
+        ends_at_failure = true;
+        argc--;
+        argv++;
+    }
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
         for (const check_test *test = files[i]; test->name != NULL; test++) {
             if (argc > 1 && strstr(test->name, argv[1]) == NULL) {
@@ -89,6 +106,9 @@ main(int argc, char **argv)
             }
             n_run++;
             n_failed += !run_in_child(test);
+            if (n_failed != 0 && ends_at_failure) {
+                return 1;
+            }
         }
     }
     printf("%d tests, %d failed\n", n_run, n_failed);

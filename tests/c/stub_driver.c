@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A shared library that looks like a CUDA driver to the loader, and does nothing. Variants
- * by macro: STUB_LACKS_RECORD leaves out a required call, STUB_HAS_TABLE hands calls out
- * through cuGetProcAddress_v2.
+ * A shared library that looks like a CUDA driver to the loader, and does nothing.
+ * Variants by macro: STUB_LACKS_RECORD leaves out a required call, STUB_HAS_TABLE hands
+ * calls out through cuGetProcAddress_v2.
  */
 #include <stdint.h>
 #include <string.h>
 
 #define EXPORT __attribute__((visibility("default")))
-#define DO_NOTHING(name)                                                                      \
-    EXPORT int name(void);                                                              \
-    int name(void)                                                                      \
-    {                                                                                   \
-        return 0;                                                                       \
+#define DO_NOTHING(name)   \
+    EXPORT int name(void); \
+    int name(void)         \
+    {                      \
+        return 0;          \
     }
 
 static int is_initialised;

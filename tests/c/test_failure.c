@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Every path with its n-th driver call failing, for every n until it no longer fails: what
- * is reported, what is left behind, and whether the library still works.
+ * Every path with its n-th driver call failing, for every n until it no longer fails:
+ * what is reported, what is left behind, and whether the library still works.
  */
 #include <stdio.h>
 #include <string.h>
 
+#include "alloc.h"
 #include "check.h"
 #include "fake.h"
 
@@ -27,7 +28,8 @@ hear(void *arg, dlx_status status)
     drop(arg);
 }
 
-/* Each path answers whether it succeeded; where not, *err says why and nothing is held. */
+/* Each path answers whether it succeeded; where not, *err says why and nothing is held.
+ */
 
 static bool
 path_push(dlx_error *err)
@@ -62,7 +64,8 @@ path_synchronize(dlx_error *err)
         status = dlx_event_synchronize(event, err);
         dlx_event_release(event);
     }
-    return status == DLX_OK && dlx_stream_synchronize(fake_stream_at(0), err) == DLX_OK &&
+    return status == DLX_OK &&
+           dlx_stream_synchronize(fake_stream_at(0), err) == DLX_OK &&
            dlx_stream_query(fake_legacy(1), err) == DLX_OK;
 }
 
@@ -98,8 +101,8 @@ path_copy(dlx_error *err)
 }
 
 static bool (*const paths[])(dlx_error *) = {
-    path_push, path_push_legacy_far, path_ready_event, path_synchronize, path_notify,
-    path_copy,
+    path_push,        path_push_legacy_far, path_ready_event,
+    path_synchronize, path_notify,          path_copy,
 };
 
 static bool
@@ -129,8 +132,9 @@ check_nothing_is_left(const dlx_counters *before)
              atomic_load(&fake.n_events));
 }
 
-/* The context and mode exchanges may fail without anyone being told: then the path works
- * without them. Restoring them is not failed, since no caller can make that good. */
+/* The context and mode exchanges may fail without anyone being told: then the path
+ * works without them. Restoring them is not failed, since no caller can make that good.
+ */
 static bool
 is_quiet(const dlx_error *err, bool has_passed)
 {
@@ -206,7 +210,8 @@ release_with_nth_failure(dlx_stream producer, int code)
     for (long nth = 1; was_reached && nth < 100; nth++) {
         dlx_counters before, after;
         dlx_stream consumers[] = {fake_stream_at(1), fake_stream_at(2)};
-        dlx_release_request request = {consumers, 2, producer, dlx_thread_id(), drop, NULL};
+        dlx_release_request request = {consumers,       2,    producer,
+                                       dlx_thread_id(), drop, NULL};
         fake_install();
         dlx_push(fake_stream_at(0), fake_stream_at(1), 0, NULL);
         dlx_counters_read(&before);
@@ -238,11 +243,54 @@ test_a_release_whose_nth_call_fails_ends_exactly_once(void)
     }
 }
 
+/* A release that cannot be remembered is leaked, and says so; everything else fails. */
+static void
+test_the_nth_failing_allocation_takes_nothing_but_what_is_counted(void)
+{
+    dlx_stream consumer = fake_stream_at(1), none = {0};
+    for (long nth = 1; nth <= 6; nth++) {
+        for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+            dlx_error err = {.status = DLX_OK};
+            fake_install();
+            atomic_store(&dlx_alloc_countdown, nth);
+            bool has_passed = paths[i](&err);
+            atomic_store(&dlx_alloc_countdown, 0);
+            CHECK_EQ(err.status, has_passed ? DLX_OK : DLX_NO_MEMORY);
+            CHECK(has_passed || nth <= 4);
+            CHECK(paths[i](&err));
+            dlx_driver_reset();
+        }
+    }
+    fake_install();
+    dlx_push(fake_stream_at(0), fake_stream_at(1), 0, NULL);
+    for (int is_deferred = 0; is_deferred < 2; is_deferred++) {
+        dlx_error err = {.status = DLX_OK};
+        dlx_release_request request = {&consumer, 1, none, dlx_thread_id(), drop, NULL};
+        int drops = atomic_load(&n_drops);
+        dlx_counters before, after;
+        dlx_counters_read(&before);
+        atomic_store(&dlx_alloc_countdown, 1);
+        if (is_deferred) {
+            dlx_release_defer(&request);
+        } else {
+            CHECK_EQ(dlx_release(&request, &err), DLX_RELEASE_LEAKED);
+            CHECK_EQ(err.status, DLX_NO_MEMORY);
+        }
+        atomic_store(&dlx_alloc_countdown, 0);
+        dlx_counters_read(&after);
+        CHECK_EQ(after.leaked - before.leaked, 1);
+        CHECK_EQ(after.events_in_use, 0);
+        CHECK_EQ(dlx_drain(LONG), 0);
+        CHECK_EQ(atomic_load(&n_drops), drops);
+    }
+}
+
 const check_test failure_tests[] = {
 #define T(name) {#name, name}
     T(test_the_nth_failure_of_every_path_names_its_call_and_leaves_it_usable),
     T(test_a_lost_device_is_told_as_such_on_every_path),
     T(test_nothing_is_left_behind_by_a_failure),
     T(test_a_release_whose_nth_call_fails_ends_exactly_once),
+    T(test_the_nth_failing_allocation_takes_nothing_but_what_is_counted),
     {0},
 };

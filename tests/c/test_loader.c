@@ -23,8 +23,8 @@ static int
 is_initialised(void)
 {
     int (*ask)(void);
-    void *address =
-        dlsym(dlopen(getenv("DLEXCHANGE_CUDA_DRIVER"), RTLD_NOW), "stub_is_initialised");
+    void *address = dlsym(dlopen(getenv("DLEXCHANGE_CUDA_DRIVER"), RTLD_NOW),
+                          "stub_is_initialised");
     memcpy(&ask, &address, sizeof(ask));
     return ask();
 }
@@ -83,8 +83,9 @@ test_a_missing_optional_call_is_unsupported_when_it_is_needed(void)
     CHECK_EQ(dlx_stream_acquire(kDLCUDA, 0, &ours, NULL), DLX_OK);
     dlx_gpu *gpu = dlx_gpu_peek(kDLCUDA);
     CHECK_EQ(gpu->call.stream_add_callback(NULL, NULL, NULL, 0), DLX_GPU_NOT_SUPPORTED);
-    CHECK_EQ(dlx_gpu_fail(gpu, DLX_CALL_stream_add_callback, DLX_GPU_NOT_SUPPORTED, &err),
-             DLX_UNSUPPORTED);
+    CHECK_EQ(
+        dlx_gpu_fail(gpu, DLX_CALL_stream_add_callback, DLX_GPU_NOT_SUPPORTED, &err),
+        DLX_UNSUPPORTED);
     CHECK(strstr(err.text, "has no cuStreamAddCallback") != NULL);
     CHECK(strstr(err.text, "libstub.so") != NULL);
 }

@@ -54,7 +54,7 @@ test_nothing_is_queued_on_the_stream_that_is_asked_about_but_the_record(void)
     heard h = {0};
     CHECK_EQ(dlx_stream_notify(fake_stream_at(0), hear, &h, NULL), DLX_OK);
     for (long i = 0; i < atomic_load(&fake.n_log); i++) {
-        dlx_gpu_call call = fake.log[i].call;
+        int call = fake.log[i].call;
         CHECK(fake.log[i].stream != &fake.streams[0] || call == DLX_CALL_event_record ||
               call == DLX_CALL_stream_get_capture_info);
     }
@@ -192,8 +192,8 @@ test_a_copy_waits_for_the_data_and_marks_its_end(void)
     dlx_event_record(fake_stream_at(0), &done, NULL); /* warms up */
     dlx_event_release(done);
     fake_forget();
-    CHECK_EQ(dlx_copy_to_host(dst, kDLCUDA, 0, (uintptr_t)src, sizeof(src), after, &done,
-                              NULL),
+    CHECK_EQ(dlx_copy_to_host(dst, kDLCUDA, 0, (uintptr_t)src, sizeof(src), after,
+                              &done, NULL),
              DLX_OK);
     CHECK_EQ(fake_count(DLX_CALL_stream_wait_event), 1);
     CHECK_EQ(fake_count(DLX_CALL_copy_to_host), 1);

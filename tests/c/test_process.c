@@ -21,8 +21,8 @@ drop(void *arg)
 static dlx_release_result
 park_on(dlx_stream consumer)
 {
-    dlx_release_request request = {&consumer, 1,    NO_PRODUCER, dlx_thread_id(),
-                                   drop,      NULL};
+    dlx_release_request request = {&consumer,       1,    NO_PRODUCER,
+                                   dlx_thread_id(), drop, NULL};
     return dlx_release(&request, NULL);
 }
 
@@ -169,7 +169,8 @@ give_gil(void)
     pthread_mutex_unlock(&gil);
 }
 
-/* The stand-in for the GIL is held by the thread that exits, and released for the stop. */
+/* The stand-in for the GIL is held by the thread that exits, and released for the stop.
+ */
 static void
 test_a_stop_waits_for_the_drop_that_waits_for_the_lock(void)
 {

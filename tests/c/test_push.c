@@ -120,7 +120,7 @@ static void
 test_default_streams_are_used_in_their_own_context_which_is_left_again(void)
 {
     fake_install();
-    dlx_stream all[] = {fake_legacy(0),    fake_legacy(1),    fake_per_thread(0),
+    dlx_stream all[] = {fake_legacy(0),     fake_legacy(1),    fake_per_thread(0),
                         fake_per_thread(1), fake_stream_at(0), fake_stream_at(7)};
     for (int i = 0; i < 6; i++) {
         for (int j = 0; j < 6; j++) {

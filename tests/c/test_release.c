@@ -30,8 +30,7 @@ counters(void)
 static dlx_release_result
 release(const dlx_stream *consumers, size_t n, dlx_stream producer, dlx_error *err)
 {
-    dlx_release_request request = {consumers, n,    producer, dlx_thread_id(),
-                                   drop,      NULL};
+    dlx_release_request request = {consumers, n, producer, dlx_thread_id(), drop, NULL};
     return dlx_release(&request, err);
 }
 
@@ -145,8 +144,8 @@ test_a_per_thread_consumer_of_another_thread_is_recorded_on_the_legacy_stream(vo
     fake_install();
     pthread_t thread;
     dlx_stream consumer = fake_per_thread(0);
-    dlx_release_request request = {&consumer, 1,    fake_stream_at(0), dlx_thread_id(),
-                                   drop,      NULL};
+    dlx_release_request request = {&consumer,       1,    fake_stream_at(0),
+                                   dlx_thread_id(), drop, NULL};
     dlx_release(&request, NULL);
     CHECK(fake.log[fake.n_log - 3].stream == &fake.per_thread[0] ||
           fake.log[fake.n_log - 4].stream == &fake.per_thread[0] ||
@@ -291,7 +290,8 @@ test_a_deferred_release_makes_no_call_in_its_own_thread(void)
     fake_install();
     dlx_push(fake_stream_at(0), fake_stream_at(1), 0, NULL);
     dlx_stream c = fake_stream_at(1);
-    dlx_release_request request = {&c, 1, fake_stream_at(0), dlx_thread_id(), drop, NULL};
+    dlx_release_request request = {&c,   1,   fake_stream_at(0), dlx_thread_id(),
+                                   drop, NULL};
     dlx_release_request bare = {NULL, 0, NO_PRODUCER, dlx_thread_id(), drop, NULL};
     dlx_release_defer(&request);
     dlx_release_defer(&bare);
@@ -384,8 +384,8 @@ test_a_drop_may_release_and_reap_does_not_nest(void)
 {
     fake_install();
     dlx_stream c = fake_stream_at(1);
-    dlx_release_request request = {&c,   1, NO_PRODUCER, dlx_thread_id(),
-                                   drop_and_release_more, NULL};
+    dlx_release_request request = {
+        &c, 1, NO_PRODUCER, dlx_thread_id(), drop_and_release_more, NULL};
     CHECK_EQ(dlx_release(&request, NULL), DLX_RELEASE_LATER);
     CHECK_EQ(dlx_drain(LONG), 0);
     CHECK_EQ(atomic_load(&n_drops), 1);

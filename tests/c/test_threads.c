@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Many threads on one driver: nothing is lost, nothing is counted twice, and the number of
- * events stays within what they can need. Run under ThreadSanitizer as well.
+ * Many threads on one driver: nothing is lost, nothing is counted twice, and the number
+ * of events stays within what they can need. Run under ThreadSanitizer as well.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -94,34 +94,34 @@ work(void *seed)
         dlx_stream p = fake_stream_at((int)(next_random(&state) % FAKE_STREAMS));
         dlx_stream c = fake_stream_at((int)(next_random(&state) % FAKE_STREAMS));
         switch (next_random(&state) % 9) {
-        case 0:
-            release_somehow(c, p, false);
-            break;
-        case 1:
-            release_somehow(c, none, false);
-            break;
-        case 2:
-            release_somehow(c, p, true);
-            break;
-        case 3:
-            use_event(p, c);
-            break;
-        case 4:
-            use_shared_event(c);
-            break;
-        case 5:
-            if (dlx_stream_notify(p, hear, NULL, NULL) == DLX_OK) {
-                atomic_fetch_add(&n_asked, 1);
-            }
-            break;
-        case 6:
-            copy_something();
-            break;
-        case 7:
-            dlx_reap(4);
-            break;
-        default:
-            CHECK_EQ(dlx_push(p, c, 0, NULL), DLX_OK);
+            case 0:
+                release_somehow(c, p, false);
+                break;
+            case 1:
+                release_somehow(c, none, false);
+                break;
+            case 2:
+                release_somehow(c, p, true);
+                break;
+            case 3:
+                use_event(p, c);
+                break;
+            case 4:
+                use_shared_event(c);
+                break;
+            case 5:
+                if (dlx_stream_notify(p, hear, NULL, NULL) == DLX_OK) {
+                    atomic_fetch_add(&n_asked, 1);
+                }
+                break;
+            case 6:
+                copy_something();
+                break;
+            case 7:
+                dlx_reap(4);
+                break;
+            default:
+                CHECK_EQ(dlx_push(p, c, 0, NULL), DLX_OK);
         }
     }
     return NULL;
