@@ -40,6 +40,9 @@ dlx_adapt_legacy_capsule(PyObject *module, PyObject *tensor)
         dlx_raise(state->ExchangeError, "only host memory is given out this way");
         goto fail;
     }
+    if (dlx_capsule_legacy_check(state, &source) < 0) {
+        goto fail;
+    }
     block = dlx_block_new(state, &source.view, 0, &source.hold, false);
     if (block == NULL) {
         goto fail;

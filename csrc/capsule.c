@@ -24,13 +24,9 @@ refuse_name(dlx_state *state, const char *name)
     return -1;
 }
 
-static int
-claim_versioned(dlx_state *state, PyObject *capsule, dlx_source *source)
+int
+dlx_managed_take(dlx_state *state, DLManagedTensorVersioned *managed, dlx_source *source)
 {
-    DLManagedTensorVersioned *managed = PyCapsule_GetPointer(capsule, name_versioned);
-    if (managed == NULL || PyCapsule_SetName(capsule, name_versioned_used) < 0) {
-        return -1;
-    }
     source->hold = dlx_hold_make(DLX_HOLD_VERSIONED, managed);
     if (managed->version.major != DLPACK_MAJOR_VERSION) { /* nothing else may be read */
         DLPackVersion version = managed->version;
@@ -43,11 +39,25 @@ claim_versioned(dlx_state *state, PyObject *capsule, dlx_source *source)
     }
     source->view = managed->dl_tensor;
     source->flags = managed->flags;
+    if (dlx_source_check(state, source) < 0) {
+        dlx_source_close(source);
+        return -1;
+    }
     return 0;
 }
 
 static int
-claim_legacy(PyObject *capsule, dlx_source *source)
+claim_versioned(dlx_state *state, PyObject *capsule, dlx_source *source)
+{
+    DLManagedTensorVersioned *managed = PyCapsule_GetPointer(capsule, name_versioned);
+    if (managed == NULL || PyCapsule_SetName(capsule, name_versioned_used) < 0) {
+        return -1;
+    }
+    return dlx_managed_take(state, managed, source);
+}
+
+static int
+claim_legacy(dlx_state *state, PyObject *capsule, dlx_source *source)
 {
     DLManagedTensor *managed = PyCapsule_GetPointer(capsule, name_legacy);
     if (managed == NULL || PyCapsule_SetName(capsule, name_legacy_used) < 0) {
@@ -56,6 +66,10 @@ claim_legacy(PyObject *capsule, dlx_source *source)
     source->hold = dlx_hold_make(DLX_HOLD_LEGACY, managed);
     source->view = managed->dl_tensor;
     source->flags = 0;
+    if (dlx_source_check(state, source) < 0) {
+        dlx_source_close(source);
+        return -1;
+    }
     return 0;
 }
 
@@ -63,21 +77,28 @@ int
 dlx_capsule_claim(dlx_state *state, PyObject *capsule, dlx_source *source)
 {
     const char *name = PyCapsule_GetName(capsule);
-    int status;
     source->hold.kind = DLX_HOLD_NOTHING;
     if (name != NULL && strcmp(name, name_versioned) == 0) {
-        status = claim_versioned(state, capsule, source);
-    } else if (name != NULL && strcmp(name, name_legacy) == 0) {
-        status = claim_legacy(capsule, source);
-    } else {
-        PyErr_Clear();
-        return refuse_name(state, name);
+        return claim_versioned(state, capsule, source);
     }
-    if (status == 0 && dlx_source_check(state, source) < 0) {
-        dlx_source_close(source);
-        status = -1;
+    if (name != NULL && strcmp(name, name_legacy) == 0) {
+        return claim_legacy(state, capsule, source);
     }
-    return status;
+    PyErr_Clear();
+    return refuse_name(state, name);
+}
+
+int
+dlx_capsule_legacy_check(dlx_state *state, const dlx_source *source)
+{
+    if (source->view.dtype.bits < 8 && dlx_source_is_padded(source)) {
+        dlx_raise(state->ExchangeError,
+                  "this tensor has one element of %d bits a byte, which an unversioned "
+                  "capsule cannot say: it would be read as packed; convert it to 8 bits",
+                  (int)source->view.dtype.bits);
+        return -1;
+    }
+    return 0;
 }
 
 /* A capsule that dies unclaimed, perhaps while an exception is on its way. The pointer is

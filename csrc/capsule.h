@@ -17,6 +17,14 @@
 int dlx_capsule_claim(dlx_state *state, DLX_KEEP PyObject *capsule,
                       DLX_GIVE dlx_source *source);
 
+/* Hold and read a versioned managed tensor, as dlx_capsule_claim does. It is taken also on
+ * failure: its deleter has run then. */
+int dlx_managed_take(dlx_state *state, DLX_TAKE DLManagedTensorVersioned *managed,
+                     DLX_GIVE dlx_source *source);
+
+/* Refuse what an unversioned capsule cannot say: that small elements lie one a byte. */
+int dlx_capsule_legacy_check(dlx_state *state, const dlx_source *source);
+
 /* Wrap a block. The capsule deletes it if nobody claims it. On failure nothing is taken.
  * Clauses: C01-C05. */
 DLX_GIVE PyObject *dlx_capsule_new(DLX_TAKE dlx_block *block, bool versioned);

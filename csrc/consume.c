@@ -299,12 +299,6 @@ open_dlpack(dlx_state *state, dlx_entry known, PyObject *x, const dlx_request *r
         source->flags |= DLPACK_FLAG_BITMASK_READ_ONLY;
     }
     status = 0;
-    if (request->copy == 0 && (source->flags & DLPACK_FLAG_BITMASK_IS_COPIED)) {
-        dlx_source_close(source);
-        dlx_raise(state->CopyError, "%s made a copy although copy=False was asked for",
-                  known.framework);
-        status = -1;
-    }
 fail:
     Py_XDECREF(stream);
     Py_XDECREF(capsule);
@@ -315,20 +309,26 @@ static int
 open_exchange(dlx_state *state, dlx_entry known, PyObject *x, dlx_source *source)
 {
     DLManagedTensorVersioned *managed = NULL;
-    if (dlx_adapt_ask(known.prepare, x) < 0 ||
-        known.api->managed_tensor_from_py_object_no_sync(x, &managed) != 0) {
+    if (dlx_adapt_ask(known.prepare, x) < 0) {
         return producer_refused(state, known.framework);
     }
+    int status = known.api->managed_tensor_from_py_object_no_sync(x, &managed);
+    if (PyErr_Occurred()) {
+        return producer_refused(state, known.framework);
+    }
+    if (status != 0 || managed == NULL) {
+        dlx_raise(state->ExchangeError,
+                  "the C exchange table of %s gave no managed tensor and no error: report "
+                  "it there",
+                  known.framework);
+        return -1;
+    }
     source->framework = known.framework;
-    source->hold = dlx_hold_make(DLX_HOLD_VERSIONED, managed);
-    source->view = managed->dl_tensor;
-    source->flags = managed->flags;
+    if (dlx_managed_take(state, managed, source) < 0) {
+        return -1;
+    }
     if (known.immutable) {
         source->flags |= DLPACK_FLAG_BITMASK_READ_ONLY;
-    }
-    if (dlx_source_check(state, source) < 0) {
-        dlx_source_close(source);
-        return -1;
     }
     return 0;
 }
@@ -418,6 +418,13 @@ dlx_source_open(dlx_state *state, PyObject *x, const dlx_request *request,
         status = refuse_type(state, entry, x);
         break;
     }
+    if (status == 0 && request->copy == 0 &&
+        (source->flags & DLPACK_FLAG_BITMASK_IS_COPIED)) {
+        dlx_source_close(source);
+        dlx_raise(state->CopyError, "%s made a copy although copy=False was asked for",
+                  source->framework);
+        return -1;
+    }
     if (status == 0 && (source->view.device.device_type != kDLCPU || request->stream)) {
         status = dlx_order_source(state, x, request, source);
         if (status < 0) {
@@ -446,7 +453,8 @@ static const struct {
     {"refuse", DLX_ROUTE_REFUSE},
 };
 
-/* Walk to a table of our major version. Clause: X04. */
+/* Walk to a table of our major version; NULL where there is none, or none that exports.
+ * Clauses: X04, X06. */
 static const DLPackExchangeAPI *
 api_of_capsule(PyObject *capsule)
 {
@@ -455,7 +463,8 @@ api_of_capsule(PyObject *capsule)
     while (header != NULL && header->version.major != DLPACK_MAJOR_VERSION) {
         header = header->prev_api;
     }
-    return (const DLPackExchangeAPI *)header;
+    const DLPackExchangeAPI *api = (const DLPackExchangeAPI *)header;
+    return api != NULL && api->managed_tensor_from_py_object_no_sync != NULL ? api : NULL;
 }
 
 static int

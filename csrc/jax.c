@@ -115,6 +115,9 @@ static PyObject *
 make_fast(dlx_state *state, const dlx_request *request, dlx_source *source)
 {
     PyObject *result = NULL, *capsule = NULL;
+    if (dlx_capsule_legacy_check(state, source) < 0) {
+        return NULL;
+    }
     dlx_hold hold = source->hold;
     dlx_block *block = dlx_block_new(state, &source->view, 0, &hold, false);
     if (block == NULL) {

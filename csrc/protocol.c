@@ -112,6 +112,9 @@ dlx_tensor_dlpack(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                   "ask with max_version=(1, 0) or higher, or with copy=True");
         goto fail;
     }
+    if (!versioned && dlx_capsule_legacy_check(state, &source) < 0) {
+        goto fail;
+    }
     block = dlx_block_new(state, &source.view, source.flags, &source.hold, versioned);
     if (block == NULL) {
         goto fail;

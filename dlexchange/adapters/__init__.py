@@ -86,11 +86,21 @@ def by_protocol(cls: type, **fields: Any) -> Route:
     """Route a type by what it offers: the C exchange API, ``__dlpack__``, or nothing."""
     name = (cls.__module__ or "").partition(".")[0]
     api = getattr(cls, "__dlpack_c_exchange_api__", None)
-    if type(api).__name__ == "PyCapsule":
+    if type(api).__name__ == "PyCapsule" and not _exports_its_own_way(cls):
         return Route("exchange", name, api, **fields)
     if hasattr(cls, "__dlpack__"):
         return Route("dlpack", name, **fields)
     return Route("refuse", name)
+
+
+def _exports_its_own_way(cls: type) -> bool:
+    """Tell whether a subclass gave itself a ``__dlpack__`` below the table it inherits."""
+    for base in cls.__mro__:
+        if "__dlpack_c_exchange_api__" in vars(base):
+            return False
+        if "__dlpack__" in vars(base):
+            return True
+    return False
 
 
 #: Routes that are in C; the numbers are `dlx_consumer` of produce.h.

@@ -7,6 +7,7 @@ first (where the caller allows one) or a warning given.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +28,8 @@ class Needs(NamedTuple):
     """Bytes that the address must be a multiple of; 0: of the element's own size."""
     keeps_read_only: bool = True
     """False where the consumer's arrays can be written to whatever the memory is."""
+    keeps_padding: bool = True
+    """False where the consumer reads small elements as packed, even one a byte."""
     copies: bool = False
     """True where the consumer copies host memory in every case."""
 
@@ -68,6 +71,11 @@ def _fitted(name: str, x: Any, stream: Any, copy: bool | None, needs: Needs) -> 
     if copy is False and needs.copies:
         raise CopyError(f"{name} copies every array it imports, and copy=False forbids it")
     tensor: Tensor = _core().from_dlpack(x, stream=stream, copy=copy)
+    if not needs.keeps_padding and _is_padded(tensor):
+        raise ExchangeError(
+            f"{name} would read this tensor of {tensor.dtype}, one element a byte, as packed; "
+            "convert it to a dtype of 8 bits first"
+        )
     why = _misfit(tensor, needs)
     if why:
         if copy is False:
@@ -95,6 +103,11 @@ def _misfit(tensor: Tensor, needs: Needs) -> str:
     if tensor.data_ptr % alignment:
         return f"needs memory aligned to {alignment} bytes"
     return ""
+
+
+def _is_padded(tensor: Tensor) -> bool:
+    bits = tensor.dtype.bits * tensor.dtype.lanes
+    return bits < 8 and tensor.nbytes * 8 >= math.prod(tensor.shape) * bits + 8
 
 
 def _is_compact(tensor: Tensor) -> bool:

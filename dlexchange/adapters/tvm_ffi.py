@@ -11,7 +11,7 @@ from .info import Report, has_exchange_api
 
 MODULE = "tvm_ffi"
 DISTRIBUTIONS = ("apache-tvm-ffi",)
-NEEDS = Needs(alignment=0, keeps_read_only=False)
+NEEDS = Needs(alignment=0, keeps_read_only=False, keeps_padding=False)
 NOTES = ("imports over dlexchange's C exchange API; device memory of it needs stream=",)
 
 

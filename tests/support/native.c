@@ -232,6 +232,15 @@ scripted_from_object(void *object, DLManagedTensorVersioned **out)
     return PyErr_Occurred() ? -1 : 0;
 }
 
+/* Fails and does not say why. */
+int
+silent_from_object(void *object, DLManagedTensorVersioned **out)
+{
+    (void)object;
+    (void)out;
+    return -1;
+}
+
 int
 scripted_to_object(DLManagedTensorVersioned *tensor, void **out)
 {
