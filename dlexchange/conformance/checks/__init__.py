@@ -1,0 +1,1 @@
+"""The checks, a file for each matter. Plain functions ``check(subject)``."""

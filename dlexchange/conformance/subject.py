@@ -1,0 +1,215 @@
+"""A subject: what the suite has to know about a library in order to judge it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from .verdict import Untested
+
+__all__ = ["HOST", "Subject"]
+
+HOST = (1, 0)
+
+#: Layouts of an array of shape (2, 3), as expressions every numpy-like library accepts.
+LAYOUTS = {
+    "transposed": "{a}.T",
+    "every-second": "{a}[:, ::2]",
+    "from-the-middle": "{a}[1:, 1:]",
+    "column": "{a}[:, 1]",
+}
+
+
+class Subject:
+    """Describes a library to the suite by a few pieces of code, as its users write them.
+
+    Give the pieces as class attributes; the suite runs them and pastes the same text into
+    the snippets that reproduce a failure. A piece left out means that the library does
+    not offer it, and the checks that need it say so. Methods may be overridden instead;
+    then there are no snippets for what they do.
+
+    Attributes
+    ----------
+    name : str
+        What the subject is called.
+    imports : str
+        Statements that import the library.
+    make_code : str
+        Expression for a new array; placeholders ``{values}`` (a flat list), ``{shape}``
+        and ``{dtype}``.
+    consume_code : str
+        Expression that imports ``{x}``; ``{options}`` is empty or ``, copy=True`` and so on.
+    values_code : str
+        Expression for the values of ``{a}`` as a flat list in C order.
+    dtypes : sequence of str
+        Names of the dtypes that `make_code` accepts; the first is used where any will do.
+    layouts : mapping of str to str
+        Expressions for views of an array ``{a}`` of shape (2, 3).
+    unexportable : mapping of str to str
+        Expressions for arrays that are not raw strided memory. The names "byte-swapped",
+        "long-double" and "indivisible-strides" have clauses of their own.
+    write_code, read_only_code, is_writable_code, mutate_code : str
+        Write ``{value}`` into every element of ``{a}`` in place (a statement); a read-only
+        view of ``{a}``; whether ``{a}`` can be written; change its shape in place.
+    immutable : bool
+        Arrays must never be written once they are made.
+    host_only : bool
+        The library has host memory alone, so that streams can never matter to it.
+    device : pair of int
+        The DLPack device of its arrays.
+    refuses : mapping of str to str
+        Clause prefixes that the library declares it does not offer, with the reason.
+    ground : str
+        Where it runs: "host", "simulated CUDA", "CUDA" or "SYCL".
+    """
+
+    name: ClassVar[str] = ""
+    imports: ClassVar[str] = ""
+    distribution: ClassVar[str] = ""
+    make_code: ClassVar[str] = ""
+    consume_code: ClassVar[str] = ""
+    values_code: ClassVar[str] = ""
+    dtypes: ClassVar[Sequence[str]] = ("float32",)
+    layouts: ClassVar[Mapping[str, str]] = LAYOUTS
+    unexportable: ClassVar[Mapping[str, str]] = {}
+    write_code: ClassVar[str] = ""
+    read_only_code: ClassVar[str] = ""
+    is_writable_code: ClassVar[str] = ""
+    mutate_code: ClassVar[str] = ""
+    immutable: ClassVar[bool] = False
+    host_only: ClassVar[bool] = False
+    device: ClassVar[tuple[int, int]] = HOST
+    refuses: ClassVar[Mapping[str, str]] = {}
+    ground: ClassVar[str] = "host"
+
+    def __init__(self) -> None:
+        self._namespace: dict[str, Any] | None = None
+
+    def load(self) -> None:
+        """Import the library.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            It is not installed.
+        """
+        if self._namespace is None:
+            namespace: dict[str, Any] = {}
+            exec(self.imports, namespace)
+            self._namespace = namespace
+
+    @property
+    def version(self) -> str:
+        """The installed version of the library."""
+        from importlib.metadata import version
+
+        return version(self.distribution or self.name)
+
+    # --- as a producer
+
+    @property
+    def produces(self) -> bool:
+        """Whether it makes arrays."""
+        return bool(self.make_code) or type(self).make is not Subject.make
+
+    def make(self, values: Sequence[float], shape: tuple[int, ...], dtype: str) -> Any:
+        """A new array."""
+        return self.evaluate(self.make_text(values, shape, dtype))
+
+    def make_text(self, values: Sequence[float], shape: tuple[int, ...], dtype: str) -> str:
+        """The expression for a new array."""
+        return self.make_code.format(values=list(values), shape=shape, dtype=dtype)
+
+    def export(self, x: Any, **keywords: Any) -> Any:
+        """What ``x.__dlpack__`` returns."""
+        return x.__dlpack__(**keywords)
+
+    def device_of(self, x: Any) -> Any:
+        """What ``x.__dlpack_device__`` returns."""
+        return x.__dlpack_device__()
+
+    def odd_arrays(self) -> dict[str, Callable[[], Any]]:
+        """Makers of the arrays of `unexportable`."""
+        return {
+            name: (lambda code=code: self.evaluate(code))
+            for name, code in self.unexportable.items()
+        }
+
+    # --- as a consumer
+
+    @property
+    def consumes(self) -> bool:
+        """Whether it imports arrays."""
+        return bool(self.consume_code) or type(self).from_dlpack is not Subject.from_dlpack
+
+    def from_dlpack(self, x: Any, **options: Any) -> Any:
+        """The library's array over the memory of `x`."""
+        text = self.consume_code.format(x="x", options=_options(options))
+        return self.evaluate(text, x=x, **options)
+
+    def values(self, array: Any) -> list[Any]:
+        """The values of an array, flat, in C order."""
+        return list(self.evaluate(self._given("values_code"), a=array))
+
+    # --- both
+
+    def layout(self, array: Any, name: str) -> Any:
+        """A view of `array` with the layout `name`."""
+        if name not in self.layouts:
+            raise Untested(f"{self.name} offers no layout {name!r}")
+        return self.evaluate(self.layouts[name], a=array)
+
+    def write(self, array: Any, value: float) -> None:
+        """Set every element of `array` in place."""
+        self.execute(self._given("write_code"), a=array, value=value)
+
+    def read_only(self, array: Any) -> Any:
+        """A read-only view of `array`, or `array` where all are."""
+        return array if self.immutable else self.evaluate(self._given("read_only_code"), a=array)
+
+    def is_writable(self, array: Any) -> bool:
+        """Whether the library lets `array` be written."""
+        return bool(self.evaluate(self._given("is_writable_code"), a=array))
+
+    def mutate(self, array: Any) -> None:
+        """Change the shape of `array` in place."""
+        self.execute(self._given("mutate_code"), a=array)
+
+    def settle(self) -> None:
+        """Let the library drop what nobody refers to."""
+        gc.collect()
+
+    # --- running the pieces of code
+
+    def _given(self, piece: str) -> str:
+        code: str = getattr(self, piece)
+        if not code:
+            raise Untested(f"{self.name} gives no {piece}")
+        return code
+
+    def evaluate(self, code: str, **names: Any) -> Any:
+        """The value of a piece of code over the subject's imports."""
+        self.load()
+        assert self._namespace is not None
+        return eval(_filled(code, names), self._namespace, names)
+
+    def execute(self, code: str, **names: Any) -> None:
+        """Run a piece of code that is a statement."""
+        self.load()
+        assert self._namespace is not None
+        exec(_filled(code, names), self._namespace, names)
+
+    def __repr__(self) -> str:
+        return f"<subject {self.name}>"
+
+
+def _filled(code: str, names: Mapping[str, Any]) -> str:
+    """Placeholders replaced by the variables of the same name."""
+    for name in names:
+        code = code.replace("{" + name + "}", name)
+    return code
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    return "".join(f", {name}={name}" for name in options)

@@ -1,0 +1,1 @@
+"""The subjects that ship with the suite: one file a framework, each with a `subject`."""

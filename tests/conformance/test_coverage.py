@@ -1,0 +1,126 @@
+"""The suite is honest: clauses, checks and broken subjects belong together one to one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import pytest
+
+from dlexchange.conformance import runner
+from dlexchange.conformance.checks import lifetime
+from dlexchange.conformance.clauses import load, read_toml, spec_folder
+from dlexchange.conformance.engine import checks_of, checks_on, judge, registered
+
+from .model import Model
+
+#: Clauses that can not be broken alone: breaking the first breaks the others, and why.
+IMPLIES = {
+    # reads every legacy struct wrongly, and both clauses feed it one
+    "version.consumer-checks": {"import.null-strides", "version.both-structs"},
+    # "as it is" and "its own memory" are shared memory too
+    "copy.none-shares": {"copy.own-device-as-is", "import.own-array"},
+    # a capsule that is not consumed yet can be consumed again, by any thread
+    "capsule.not-shown-to-users": {"capsule.consumed-once", "capsule.claimed-by-one-thread"},
+    # the retry without keywords gets a legacy struct, which is what it refuses
+    "version.both-structs@consumer": {"version.asked-first"},
+    # the deleter is called by hand, with the GIL, by all of these
+    "deleter.with-gil": {"capsule.consumed-skips-deleter", "deleter.leaves-no-exception"},
+    # it drops the capsule of an empty array too
+    "capsule.null-deleter-skipped": {"struct.empty-data-null"},
+}
+
+#: Faults that end the process; each is seen in a child.
+CRASHES = {
+    "capsule.null-deleter-skipped": "SIGSEGV",
+    "deleter.with-gil": "SIGABRT",
+    "deleter.foreign-thread": "SIG",
+    "deleter.after-finalization": "SIG",
+}
+
+#: Clauses with a check on each side have a fault on each side.
+CONSUMER_FAULTS = ["capsule.name-is-static@consumer", "version.both-structs@consumer"]
+
+HOST_CLAUSES = sorted(checks_on("host"))
+FAULTS = [fault for fault in [*HOST_CLAUSES, *CONSUMER_FAULTS] if fault not in CRASHES]
+
+
+@pytest.fixture(autouse=True)
+def short_leak_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifetime, "WINDOW", 60)
+
+
+def broken_clauses(subject: Model, passing_over: Collection[str] = ()) -> Iterator[str]:
+    """The clauses that a subject does not keep, judged in this process."""
+    for clause in load().values():
+        if clause.id in passing_over or any(check.at_exit for check in checks_of(clause.id)):
+            continue
+        verdict = judge(clause, subject)
+        assert verdict.outcome != "broken", verdict
+        if verdict.outcome in ("fail", "noted"):
+            yield clause.id
+
+
+def test_every_file_of_clauses_yields_one() -> None:
+    files = sorted(spec_folder().glob("*.toml"))
+    assert len(files) >= 4
+    for path in files:
+        assert read_toml(path)["clause"], path
+
+
+def test_every_clause_has_a_check_or_a_reason() -> None:
+    clauses = load().values()
+    assert len(clauses) > 200
+    for clause in clauses:
+        assert bool(checks_of(clause.id)) != bool(clause.untestable), clause.id
+
+
+def test_every_check_names_a_clause_and_a_side_that_it_binds() -> None:
+    assert registered()
+    for name, checks in registered().items():
+        clause = load()[name]
+        for check in checks:
+            assert clause.binds in ("both", check.role), name
+
+
+def test_clauses_are_well_formed() -> None:
+    for clause in load().values():
+        assert re.fullmatch(r"[a-z]+(-[a-z]+)*\.[a-z0-9]+(-[a-z0-9]+)*", clause.id)
+        assert clause.strength in ("must", "should", "may")
+        assert clause.binds in ("producer", "consumer", "both")
+        assert clause.says.endswith("."), clause.id
+        assert not clause.open or clause.strength == "may", clause.id
+
+
+def test_model_without_a_fault_keeps_every_clause() -> None:
+    assert list(broken_clauses(Model())) == []
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_broken_model_fails_exactly_its_clause(fault: str) -> None:
+    clause = fault.partition("@")[0]
+    expected = {clause} | IMPLIES.get(fault, set())
+    assert set(broken_clauses(Model(fault))) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", sorted(CRASHES))
+def test_crashing_model_fails_exactly_its_clause(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+    report = runner.run(
+        f"{__package__}.crashing:{fault.replace('.', '_').replace('-', '_')}", [fault]
+    )
+    assert [v.outcome for v in report.verdicts] == ["fail"]
+    assert CRASHES[fault] in report.verdicts[0].seen
+    passing_over = {fault} | IMPLIES.get(fault, set())
+    assert list(broken_clauses(Model(fault), passing_over)) == []
+
+
+def test_every_fault_of_the_model_is_tested() -> None:
+    """A fault that is spelled wrong would break nothing, and be found by no other test."""
+    assert len(FAULTS) + len(CRASHES) > 120
+    for fault in [*FAULTS, *CRASHES, *IMPLIES]:
+        assert fault.partition("@")[0] in load(), fault
