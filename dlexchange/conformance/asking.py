@@ -28,8 +28,13 @@ __all__ = [
     "try_import",
 ]
 
+
+def _nothing(_expected: str, _snippet: str) -> None:
+    """Nobody listens."""
+
+
 #: Called before something that may crash the process, with what is expected and a snippet.
-on_try: Callable[[str, str], None] = lambda _expected, _snippet: None
+on_try: Callable[[str, str], None] = _nothing
 
 #: What the suite asks producers for: the newest version it knows.
 NEWEST = (1, 3)
@@ -50,7 +55,8 @@ class Raised:
     error: BaseException
 
     def __str__(self) -> str:
-        return f"{type(self.error).__name__}: {str(self.error).splitlines()[0][:120] if str(self.error) else ''}"
+        first_line = (str(self.error).splitlines() or [""])[0]
+        return f"{type(self.error).__name__}: {first_line[:120]}"
 
 
 def example(subject: Subject, shape: tuple[int, ...] = (2, 3), dtype: str = "") -> Any:

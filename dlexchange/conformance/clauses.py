@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -78,7 +78,7 @@ def spec_folder() -> Path:
 def read_toml(path: Path) -> dict[str, Any]:
     """The content of one toml file."""
     with path.open("rb") as file:
-        return cast("dict[str, Any]", tomllib.load(file))
+        return tomllib.load(file)
 
 
 def _clause(entry: dict[str, Any], file: str) -> Clause:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -71,18 +72,19 @@ def encode(value: float, dtype: str) -> bytes:
 def decode(item: bytes, dtype: str) -> float | complex:
     """The value of one element in memory."""
     if dtype in _FORMATS:
-        return struct.unpack("=" + _FORMATS[dtype], item)[0]  # type: ignore[no-any-return]
+        value: float = struct.unpack("=" + _FORMATS[dtype], item)[0]
+        return value
     if dtype.startswith("complex"):
         part = "f" if dtype == "complex64" else "d"
         return complex(*struct.unpack(f"={part}{part}", item))
     exponent_bits, mantissa_bits, bias = _SMALL[dtype]
     bits = int.from_bytes(item, "little")
-    mantissa = bits & (1 << mantissa_bits) - 1
+    fraction = (bits & (1 << mantissa_bits) - 1) / 2**mantissa_bits
     exponent = bits >> mantissa_bits & (1 << exponent_bits) - 1
     sign = -1.0 if bits >> (exponent_bits + mantissa_bits) else 1.0
     if exponent == 0:
-        return sign * mantissa / 2**mantissa_bits * 2.0 ** (1 - bias)
-    return sign * (1 + mantissa / 2**mantissa_bits) * 2.0 ** (exponent - bias)
+        return math.ldexp(sign * fraction, 1 - bias)
+    return math.ldexp(sign * (1 + fraction), exponent - bias)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ CELLS = {
     "should": ("a SHOULD is not kept", "!", "#f7d9a0"),
     "unconfirmed": ("seen by the suite, not reproduced outside it", "?", "#e6dff2"),
     "noted": ("differs where the sources leave it open", "~", "#d9e6f5"),
-    "refused": ("not offered, by the library's own word", "–", "#eeeeee"),
+    "refused": ("not offered, by the library's own word", "-", "#eeeeee"),
     "untested": ("nothing can be said", "·", "#fafafa"),
     "absent": ("not installed", "∅", "#dddddd"),
     "broken": ("the check could not be run", "☠", "#ff66cc"),

@@ -182,7 +182,7 @@ class Session:
         self.report.version = hello["version"]
         self.report.ground = hello["ground"]
 
-    def _say(self, clause: Clause, outcome: Any, **fields: str) -> Verdict:
+    def _say(self, clause: Clause, outcome: Any, **fields: Any) -> Verdict:
         return Verdict(clause.id, self.report.name, outcome, **fields)
 
     def judge(self, clause: Clause) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -106,6 +107,9 @@ class Subject:
 
         return version(self.distribution or self.name)
 
+    def enter(self, simulator: Any) -> None:
+        """Take note of the simulated driver, before the library is imported."""
+
     # --- as a producer
 
     @property
@@ -132,8 +136,7 @@ class Subject:
     def odd_arrays(self) -> dict[str, Callable[[], Any]]:
         """Makers of the arrays of `unexportable`."""
         return {
-            name: (lambda code=code: self.evaluate(code))
-            for name, code in self.unexportable.items()
+            name: functools.partial(self.evaluate, code) for name, code in self.unexportable.items()
         }
 
     # --- as a consumer

@@ -128,7 +128,7 @@ def dropped_runs_deleter(subject: Subject) -> None:
                 producer_snippet(
                     subject,
                     "rss = lambda: int(open('/proc/self/statm').read().split()[1]) * 4096",
-                    f"drop = lambda: [{big}.__dlpack__({asked}) and 0 for _ in range(32)] and rss()",
+                    f"drop = lambda: [{big}.__dlpack__({asked}) and 0 for _ in range(32)] and rss()",  # noqa: E501
                     "before = drop()",
                     "assert drop() - before < 1 << 20",
                 ),

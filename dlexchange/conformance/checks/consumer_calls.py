@@ -148,7 +148,8 @@ def retry_hides_nothing(subject: Subject) -> None:
                 f"{'shared memory' if copy else 'a copy'}",
                 _lines(
                     subject,
-                    "x=np.frombuffer(__import__('mmap').mmap(-1, 64), 'f4'), __dlpack_device__=lambda s: (1, 0), "
+                    "x=np.frombuffer(__import__('mmap').mmap(-1, 64), 'f4'), "
+                    "__dlpack_device__=lambda s: (1, 0), "
                     "__dlpack__=lambda s, *, stream=None: s.x.__dlpack__()",
                     f"try: a = {consume(subject, options=f', copy={copy}')}",
                     "except Exception: pass",

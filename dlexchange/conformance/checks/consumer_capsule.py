@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from typing import Any
 
@@ -29,6 +30,14 @@ def _taken(subject: Subject, **fields: Any) -> tuple[FakeProducer, Any]:
     fake = FakeProducer(shape=(2, 3), **fields)
     fake.keep_capsules = True
     return fake, imported(subject, fake)
+
+
+def _released(fake: FakeProducer) -> bool:
+    return fake.is_released
+
+
+def _deleted(fake: FakeProducer, at_least: int) -> bool:
+    return fake.deleted >= at_least
 
 
 @checks("capsule.renamed-on-consumption", "consumer", ON_HOST)
@@ -81,7 +90,7 @@ def refusal_frees_once(subject: Subject) -> None:
         if not isinstance(try_import(subject, fake), Raised):
             continue
         refused += 1
-        if not eventually(subject, lambda fake=fake: fake.is_released):
+        if not eventually(subject, functools.partial(_released, fake)):
             raise Failed(
                 f"one call of the deleter after the refusal of {what}",
                 f"{fake.deleted} calls for {fake.exports} exports",
@@ -118,7 +127,7 @@ def consumed_once(subject: Subject) -> None:
         second = try_import(subject, again)
         if not isinstance(second, Raised):
             raise Failed(
-                f"an exception for a capsule with {'its used' if what == 'used' else 'an unknown'} name",
+                f"an exception for a capsule whose name is {what}",
                 "an import",
                 consumer_snippet(
                     subject, f"a = {consume(subject)}", must_raise(subject, "imported twice")
@@ -259,7 +268,7 @@ def re_export_keeps_memory(subject: Subject) -> None:
             )
         held[order[1]] = None
         fake.capsules.clear()
-        if not eventually(subject, lambda fake=fake: fake.deleted >= fake.exports):
+        if not eventually(subject, functools.partial(_deleted, fake, 1)):
             raise Failed("a call of the deleter after both are gone", f"{fake.deleted} calls")
 
 
@@ -297,7 +306,7 @@ def claimed_by_one_thread(subject: Subject) -> None:
         won.clear()
         shared.clear()
         del producer, Shared
-        if not eventually(subject, lambda fake=fake: fake.deleted >= 2):
+        if not eventually(subject, functools.partial(_deleted, fake, 2)):
             raise Failed("each deleter called", f"{winners} won, {fake.deleted} calls")
         if winners > 1:
             raise Failed("one winner of 4 threads", f"{winners}")

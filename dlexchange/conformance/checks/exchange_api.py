@@ -165,9 +165,10 @@ def functions_present(subject: Subject) -> None:
 def zero_or_minus_one(subject: Subject) -> None:
     x = example(subject)
     table = _working(x)
-    outcomes = [("from_py_object", *_probe.call_from_py(table.from_py, x))]
-    if outcomes[0][2]:
-        _release(read_managed(outcomes[0][2], True))
+    status, address, error = _probe.call_from_py(table.from_py, x)
+    outcomes: list[tuple[str, int, object, object]] = [("from_py_object", status, address, error)]
+    if address:
+        _release(read_managed(address, True))
     if table.dltensor:
         outcomes.append(("dltensor", *_probe.call_dltensor(table.dltensor, x)))
     outcomes.append(("work_stream", *_probe.call_work_stream(table.work_stream, *subject.device)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
@@ -26,7 +27,7 @@ from ..verdict import Failed, Untested
 WINDOW, ITEM = 300, 16
 
 
-def _grows(action: Callable[[], None]) -> int:
+def _grows(action: Callable[[], object]) -> int:
     """Bytes that malloc gave out and did not get back in each of two windows."""
     for _ in range(WINDOW // 3):
         action()
@@ -46,7 +47,7 @@ def frees_everything(subject: Subject) -> None:
         if isinstance(ask(subject, x, **keywords), Raised):
             continue
         references = sys.getrefcount(x)
-        growth = _grows(lambda keywords=keywords: ask(subject, x, **keywords) and None)
+        growth = _grows(functools.partial(ask, subject, x, **keywords))
         kept = sys.getrefcount(x) - references
         if kept > WINDOW // 2:
             raise Failed("no reference left by released exports", f"{kept} more references")
@@ -72,7 +73,7 @@ def failure_leaks_nothing(subject: Subject) -> None:
         raise Untested("no export was refused")
     for array, keywords in failing:
         references = sys.getrefcount(array)
-        growth = _grows(lambda a=array, k=keywords: ask(subject, a, **k) and None)
+        growth = _grows(functools.partial(ask, subject, array, **keywords))
         kept = sys.getrefcount(array) - references
         if kept > WINDOW // 2 or growth > WINDOW * ITEM:
             raise Failed(

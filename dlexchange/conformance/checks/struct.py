@@ -47,13 +47,13 @@ def strides_non_null(subject: Subject) -> None:
     made = versioned(subject, example(subject))
     if made.managed.version >= (1, 2) and not made.managed.strides_at:
         raise Failed(
-            "strides, since the struct says it is of version %d.%d" % made.managed.version,
+            f"strides, as from version 1.2 on, which {made.managed.version} is",
             "NULL",
             producer_snippet(
                 subject,
                 "c = x.__dlpack__(max_version=(1, 3))",
                 "POINTER",
-                "major, minor = C.c_uint32.from_address(p).value, C.c_uint32.from_address(p + 4).value",
+                "major, minor = [C.c_uint32.from_address(p + at).value for at in (0, 4)]",
                 "strides = C.c_void_p.from_address(p + 64).value",
                 "assert (major, minor) < (1, 2) or strides, (major, minor, strides)",
                 pointer="dltensor_versioned",
@@ -101,7 +101,7 @@ def strides_in_elements(subject: Subject) -> None:
 
 def _first_is(managed: Managed, expected: list[Any], dtype: str) -> bool:
     try:
-        return decode(_probe.memory(managed.first, item_size(dtype)), dtype) == expected[0]
+        return bool(decode(_probe.memory(managed.first, item_size(dtype)), dtype) == expected[0])
     except ValueError:
         return False
 
@@ -211,12 +211,12 @@ def struct_keeps_its_rules(subject: Subject) -> None:
         if managed.dtype[0] >= FIRST_CODE_OF_MINOR_1 and managed.version < (1, 1):
             raise Failed(
                 f"a version from 1.1 on for {dtype}",
-                "version %d.%d" % managed.version,
+                f"version {managed.version}",
                 producer_snippet(
                     subject,
                     "c = x.__dlpack__(max_version=(1, 3))",
                     "POINTER",
-                    "version = C.c_uint32.from_address(p).value, C.c_uint32.from_address(p + 4).value",
+                    "version = tuple(C.c_uint32.from_address(p + at).value for at in (0, 4))",
                     "code = C.c_uint8.from_address(p + 52).value",
                     "assert code < 7 or version >= (1, 1), (code, version)",
                     x=subject.make_text([1, 0, 1], (3,), dtype) if subject.make_code else "",

@@ -27,7 +27,7 @@ class Handler:
                 return -1, 0
             kind = ValueError if fault == "api.buffer-error" else BufferError
             raise kind(f"an array that is {x.odd} can not be exported")
-        fields = x.fields()
+        fields = dict(x.fields(), deleter="right")
         if fault == "api.struct-keeps-rules":
             fields["strides"] = None
         fake = _probe.Fake(versioned=True, **fields)
