@@ -14,6 +14,7 @@ from dlexchange.testing.simulation import (
     drain,
     every_schedule,
     simulated_cuda,
+    simulated_hip,
 )
 from dlexchange.testing.streams import SimEvent, SimGraph, SimLatch, SimStream
 
@@ -30,4 +31,5 @@ __all__ = [
     "drain",
     "every_schedule",
     "simulated_cuda",
+    "simulated_hip",
 ]

@@ -228,7 +228,7 @@ class SimArray:
     def describe(self, tensor: dl.Tensor) -> None:
         """Fill in a DLTensor; shape and strides belong to this array."""
         tensor.data = self.data_ptr
-        tensor.device_type, tensor.device_id = dl.CUDA, self.device
+        tensor.device_type, tensor.device_id = self.framework.sim.device_type, self.device
         tensor.ndim = len(self.shape)
         tensor.code, tensor.bits, tensor.lanes = self._dtype.code, self._dtype.itemsize * 8, 1
         tensor.shape = ctypes.cast(self._shape_c, type(tensor.shape))

@@ -29,7 +29,7 @@ class DLPackArray(_Dialect):
 
     def __dlpack_device__(self) -> tuple[int, int]:
         """Return the DLPack device."""
-        return (dl.CUDA, self.device)
+        return (self.framework.sim.device_type, self.device)
 
     def __dlpack__(
         self,
@@ -43,15 +43,13 @@ class DLPackArray(_Dialect):
 
         Synchronization
         ---------------
-        `stream` waits for every stream with pending work on the array; None is the legacy
+        `stream` waits for every stream with pending work on the array; None is the (legacy)
         default stream, -1 orders nothing.
         """
         if dl_device not in (None, self.__dlpack_device__()) or copy:
             raise BufferError("the simulated framework exports its own memory, uncopied")
-        if stream == 0:
-            raise ValueError("stream=0 is ambiguous on CUDA: pass 1 or 2")
         if stream != -1:
-            self.order_into(LEGACY if stream is None else stream)
+            self.order_into(self.framework.sim.handle_of(stream))
         versioned = max_version is not None and max_version[0] >= 1
         return dl.Export(self, versioned=versioned).capsule()
 
@@ -128,7 +126,10 @@ def _make_table(name: str) -> dl.ExchangeTable:
         return 0
 
     def work_stream(device_type: int, device: int, out: Any) -> int:
-        handle = framework().current_stream(device).handle if device_type == dl.CUDA else None
+        speaker = framework()
+        handle = None
+        if device_type == speaker.sim.device_type:
+            handle = speaker.current_stream(device).handle
         out[0] = None if handle == LEGACY else handle
         return 0
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ctypes import c_char_p, c_int32, c_int64, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
 from typing import Any
 
-CUDA = 2
+CUDA, ROCM = 2, 10
 VERSION = (1, 3)
 EXCHANGE_API = b"dlpack_exchange_api"
 VERSIONED = b"dltensor_versioned"

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 SONAME = "libcuda.so.1"
+HIP_FILE = "libamdhip64.so"
+HIP_SONAMES = ("libamdhip64.so.7", "libamdhip64.so.6", "libamdhip64.so")
 POLICIES = ("lazy", "eager", "random", "exhaustive")
 
 KERNEL_BODY = ctypes.CFUNCTYPE(None, c_void_p, ctypes.POINTER(c_void_p))
@@ -118,9 +120,9 @@ def library_path() -> Path:
     )
 
 
-def _already_loaded() -> ctypes.CDLL | None:
+def _already_loaded(soname: str) -> ctypes.CDLL | None:
     try:
-        return ctypes.CDLL(SONAME, mode=os.RTLD_NOLOAD | os.RTLD_LOCAL)
+        return ctypes.CDLL(soname, mode=os.RTLD_NOLOAD | os.RTLD_LOCAL)
     except OSError:
         return None
 
@@ -135,7 +137,7 @@ def load() -> ctypes.CDLL:
         A real ``libcuda.so.1`` is loaded already: both have the same name, and whoever asks
         for it later would get the one loaded first.
     """
-    loaded = _already_loaded()
+    loaded = _already_loaded(SONAME)
     if loaded is not None and not hasattr(loaded, "simcuda_reset"):
         raise RuntimeError(
             "a real CUDA driver is loaded in this process: the simulated one cannot replace it; "
@@ -147,6 +149,25 @@ def load() -> ctypes.CDLL:
         function.restype = result
         function.argtypes = arguments
     return library
+
+
+@lru_cache(maxsize=1)
+def load_hip() -> ctypes.CDLL:
+    """Load HIP's names for the simulated driver, once a process.
+
+    Raises
+    ------
+    RuntimeError
+        A real HIP runtime is loaded already.
+    """
+    path = Path(path_of(load())).with_name(HIP_FILE)
+    for soname in HIP_SONAMES:
+        loaded = _already_loaded(soname)
+        if loaded is not None and not hasattr(loaded, "simcuda_reset"):
+            raise RuntimeError(
+                f"a real HIP runtime ({soname}) is loaded in this process: use a new process"
+            )
+    return ctypes.CDLL(str(path), mode=os.RTLD_LOCAL)
 
 
 @lru_cache(maxsize=1)

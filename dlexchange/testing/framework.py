@@ -31,6 +31,8 @@ class Framework:
     def __init__(self, sim: Simulation, speaks: str, name: str) -> None:
         if speaks not in DIALECTS:
             raise ValueError(f"speaks must be one of {', '.join(DIALECTS)}, not {speaks!r}")
+        if speaks == "cai" and sim.is_hip:
+            raise ValueError("the CUDA Array Interface has no streams of ROCm")
         self.sim = sim
         self.speaks = speaks
         self.name = name
@@ -138,8 +140,8 @@ class Framework:
         The result keeps the producer's memory until it is collected.
         """
         _, device = x.__dlpack_device__()
-        stream = self.current_stream(device)
-        capsule = x.__dlpack__(stream=stream.handle, max_version=dl.VERSION)
+        number = self.sim.number_of(self.current_stream(device))
+        capsule = x.__dlpack__(stream=number, max_version=dl.VERSION)
         return self.adopt(*dl.consume(capsule))
 
     def adopt(self, address: int, form: type[dl.Managed] | type[dl.ManagedVersioned]) -> SimArray:
@@ -150,8 +152,8 @@ class Framework:
         Takes the managed tensor: its deleter runs when the result is collected.
         """
         tensor = form.from_address(address).tensor
-        if tensor.device_type != dl.CUDA:
-            raise BufferError("the simulated framework holds CUDA memory only")
+        if tensor.device_type != self.sim.device_type:
+            raise BufferError("the simulated framework holds memory of its own device type only")
         kind = dtype_of(tensor.code, tensor.bits)
         shape = [tensor.shape[i] for i in range(tensor.ndim)]
         expected = 1

@@ -12,6 +12,7 @@ from ctypes import c_int32, c_size_t, c_uint32, c_void_p
 from dataclasses import dataclass
 from typing import Any
 
+from dlexchange.testing import dlpack_structs as dl
 from dlexchange.testing import driver as _driver
 from dlexchange.testing.arrays import SimArray
 from dlexchange.testing.framework import Framework
@@ -82,9 +83,15 @@ class Simulation:
         Calls the driver API by name: ``sim.driver("cuStreamSynchronize", handle)``.
     library : ctypes.CDLL
         The simulated driver itself.
+    is_hip : bool
+        Whether arrays say they are ROCm's and streams have HIP's numbers at protocol borders.
+    device_type : int
+        DLPack's, 2 or 10.
     """
 
-    def __init__(self, config: _driver.Config) -> None:
+    def __init__(self, config: _driver.Config, *, hip: bool = False) -> None:
+        self.is_hip = hip
+        self.device_type = dl.ROCM if hip else dl.CUDA
         self.library = _driver.load()
         self.driver = _driver.Driver(self.library)
         self.is_active = False
@@ -292,6 +299,17 @@ class Simulation:
             self.driver("cuEventCreate", ctypes.byref(handle), c_uint32(DISABLE_TIMING))
         return SimEvent(self, handle.value or 0, device)
 
+    def number_of(self, stream: SimStream) -> int:
+        """Return a stream as a protocol's integer: HIP's default stream is 0, CUDA's 1."""
+        return 0 if self.is_hip and stream.handle == LEGACY else stream.handle
+
+    def handle_of(self, number: int | None) -> int:
+        """Return the driver's handle of a protocol's stream integer; None is the default."""
+        refused = (1, 2) if self.is_hip else (0,)
+        if number in refused:
+            raise ValueError(f"stream={number} is no stream of {'ROCm' if self.is_hip else 'CUDA'}")
+        return number or LEGACY
+
     def latch(self, stream: SimStream | int, device: int | None = None) -> SimLatch:
         """Hold a stream: what is submitted to it from now on waits for ``latch.open()``."""
         if device is None:
@@ -410,11 +428,57 @@ def simulated_cuda(
     ``LD_PRELOAD`` for others, and the variables ``SIMCUDA_DEVICES``, ``SIMCUDA_POLICY``,
     ``SIMCUDA_SEED``, ``SIMCUDA_LAZY_QUERIES`` and ``SIMCUDA_TIMEOUT`` to configure them.
     """
+    config = _configure(
+        devices, policy, seed, lazy_queries, window, idle_ms, reuse, timeout, device_memory
+    )
+    with _simulate(Simulation(config)) as sim:
+        yield sim
+
+
+@contextmanager
+def simulated_hip(devices: int = 1, policy: str = "lazy", seed: int = 0) -> Iterator[Simulation]:
+    """Run the body on simulated ROCm devices: HIP's names for the same simulated driver.
+
+    The library ``libamdhip64.so.7`` is loaded, so that whoever asks for it by name gets it.
+    Arrays say they are on ROCm; their default stream is 0, and 1 and 2 are no streams. Calls
+    are counted, and fail, under CUDA's names.
+
+    Parameters
+    ----------
+    devices, policy, seed
+        As for :func:`simulated_cuda`.
+
+    Yields
+    ------
+    Simulation
+        The controls.
+
+    Raises
+    ------
+    RuntimeError
+        A real driver is loaded in this process, or a simulation is active already.
+    """
+    config = _configure(devices, policy, seed, 1, 4096, 5, False, 20.0, 16 << 30)
+    sim = Simulation(config, hip=True)
+    _driver.load_hip()
+    with _simulate(sim):
+        yield sim
+
+
+def _configure(
+    devices: int,
+    policy: str,
+    seed: int,
+    lazy_queries: int,
+    window: int,
+    idle_ms: int,
+    reuse: bool,
+    timeout: float,
+    device_memory: int,
+) -> _driver.Config:
     if policy not in _driver.POLICIES:
         raise ValueError(f"policy must be one of {', '.join(_driver.POLICIES)}, not {policy!r}")
-    if _active:
-        raise RuntimeError("a simulation is active already: leave it before entering another")
-    config = _driver.Config(
+    return _driver.Config(
         devices=devices,
         policy=_driver.POLICIES.index(policy),
         seed=seed,
@@ -425,7 +489,12 @@ def simulated_cuda(
         timeout_s=timeout,
         device_memory=device_memory,
     )
-    sim = Simulation(config)
+
+
+@contextmanager
+def _simulate(sim: Simulation) -> Iterator[Simulation]:
+    if _active:
+        raise RuntimeError("a simulation is active already: leave it before entering another")
     before = os.environ.get(_VARIABLE)
     _reset_core()
     _active.append(sim)
