@@ -10,6 +10,7 @@
 
 #include "alloc.h"
 #include "layout.h"
+#include "lease.h"
 
 static _Atomic(dlx_block *) deferred;
 
@@ -34,12 +35,21 @@ block_free(dlx_state *state, dlx_block *block)
     }
 }
 
+/* Without the GIL the freelist is out of reach. */
+static void
+free_unlocked(dlx_state *state, dlx_block *block)
+{
+    free(block->far_dims);
+    free(block);
+    atomic_fetch_add(&state->counts.blocks_unlocked, 1);
+}
+
 static void
 drop_attached(dlx_state *state, dlx_block *block)
 {
     dlx_hold hold = block->hold;
     block_free(state, block); /* first: the hold may run anything, also us */
-    dlx_hold_drop(&hold);
+    dlx_hold_end(&hold);
 }
 
 void
@@ -92,20 +102,28 @@ dlx_block_drop(dlx_block *block)
         drop_attached(state, block);
         break;
     case DLX_THREAD_DETACHED:
-        if (block->hold.kind == DLX_HOLD_OBJECT || block->hold.kind == DLX_HOLD_EXPORT) {
-            PyGILState_STATE gil = PyGILState_Ensure();
+        if (block->hold.lease != NULL) { /* drive first, then take the GIL if need be */
+            dlx_hold hold = block->hold;
+            free_unlocked(state, block);
+            dlx_lease_release(hold.lease, &hold, false);
+        } else if (block->hold.kind == DLX_HOLD_OBJECT || block->hold.kind == DLX_HOLD_EXPORT) {
+            PyEval_RestoreThread(PyGILState_GetThisThreadState());
             drop_attached(state, block);
-            PyGILState_Release(gil);
+            (void)PyEval_SaveThread();
         } else { /* a C deleter needs no GIL; neither do we */
             dlx_hold hold = block->hold;
-            free(block->far_dims);
-            free(block);
-            atomic_fetch_add(&state->counts.blocks_unlocked, 1);
+            free_unlocked(state, block);
             dlx_hold_drop_detached(&hold);
         }
         break;
     case DLX_THREAD_FOREIGN:
-        defer(block);
+        if (block->hold.lease != NULL) { /* it may be a driver's callback */
+            dlx_hold hold = block->hold;
+            free_unlocked(state, block);
+            dlx_lease_defer(hold.lease, &hold);
+        } else {
+            defer(block);
+        }
         break;
     case DLX_THREAD_LATE:
         atomic_fetch_add(&state->counts.leaked_unlocked, 1);
@@ -125,44 +143,50 @@ legacy_deleter(DLManagedTensor *self)
     dlx_block_drop(self->manager_ctx);
 }
 
+/* Strides nobody steps by, of extents 1 and of empty tensors: some consumers still look
+ * at them. */
+static void
+plain_strides(int32_t ndim, const int64_t *shape, int64_t *strides)
+{
+    int64_t stride = 1;
+    for (int32_t i = 0; i < ndim; i++) {
+        if (shape[i] == 0) {
+            dlx_layout_compact_strides(ndim, shape, strides);
+            return;
+        }
+    }
+    for (int32_t i = ndim - 1; i >= 0; i--) {
+        if (shape[i] == 1) {
+            strides[i] = stride;
+        } else {
+            stride = (strides[i] < 0 ? -strides[i] : strides[i]) * shape[i];
+        }
+    }
+}
+
 void
 dlx_view_publish(DLTensor *out, const DLTensor *view, int64_t *dims)
 {
     int32_t ndim = view->ndim;
     int64_t *shape = dims, *strides = dims + ndim;
+    const int64_t *from_shape = view->shape, *from_strides = view->strides;
     bool plain = false;
-    for (int32_t i = 0; i < ndim; i++) {
-        shape[i] = view->shape[i];
-        plain = plain || shape[i] <= 1;
-    }
-    if (view->strides == NULL) {
-        dlx_layout_compact_strides(ndim, shape, strides);
-    } else {
-        for (int32_t i = 0; i < ndim; i++) {
-            strides[i] = view->strides[i];
-        }
-    }
-    if (plain) { /* a stride nobody steps by: some consumers still look at it */
-        int64_t stride = 1;
-        bool empty = false;
-        for (int32_t i = ndim - 1; i >= 0; i--) {
-            empty = empty || shape[i] == 0;
-        }
-        if (empty) {
-            dlx_layout_compact_strides(ndim, shape, strides);
-        }
-        for (int32_t i = ndim - 1; !empty && i >= 0; i--) {
-            if (shape[i] == 1) {
-                strides[i] = stride;
-            } else {
-                int64_t step = strides[i] < 0 ? -strides[i] : strides[i];
-                stride = step * shape[i];
-            }
-        }
-    }
     *out = *view;
     out->shape = shape;
     out->strides = strides;
+    if (from_strides == NULL) {
+        memcpy(shape, from_shape, (size_t)ndim * sizeof *shape);
+        dlx_layout_compact_strides(ndim, shape, strides);
+    } else {
+        for (int32_t i = 0; i < ndim; i++) {
+            shape[i] = from_shape[i];
+            strides[i] = from_strides[i];
+            plain = plain || from_shape[i] <= 1;
+        }
+    }
+    if (plain) {
+        plain_strides(ndim, shape, strides);
+    }
     if (view->byte_offset != 0 && dlx_device_has_addresses(view->device.device_type)) {
         out->data = (char *)view->data + view->byte_offset;
         out->byte_offset = 0;

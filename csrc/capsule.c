@@ -53,6 +53,7 @@ claim_versioned(dlx_state *state, PyObject *capsule, dlx_source *source)
     if (managed == NULL || PyCapsule_SetName(capsule, name_versioned_used) < 0) {
         return -1;
     }
+    (void)PyCapsule_SetDestructor(capsule, NULL); /* it would only look at the name */
     return dlx_managed_take(state, managed, source);
 }
 
@@ -63,6 +64,7 @@ claim_legacy(dlx_state *state, PyObject *capsule, dlx_source *source)
     if (managed == NULL || PyCapsule_SetName(capsule, name_legacy_used) < 0) {
         return -1;
     }
+    (void)PyCapsule_SetDestructor(capsule, NULL);
     source->hold = dlx_hold_make(DLX_HOLD_LEGACY, managed);
     source->view = managed->dl_tensor;
     source->flags = 0;

@@ -7,6 +7,7 @@
 
 #include "adapt.h"
 #include "alloc.h"
+#include "cai.h"
 #include "capsule.h"
 #include "jax.h"
 #include "numpy.h"
@@ -162,14 +163,17 @@ give_up_unknown_keywords(bool *max_version, bool *copy_false)
 }
 
 static PyObject *
-call_dlpack_with(dlx_state *state, PyObject *x, bool max_version, PyObject *stream,
-                 bool copy_false)
+call_dlpack_with(dlx_state *state, const dlx_entry *known, PyObject *x, bool max_version,
+                 PyObject *stream, bool copy_false)
 {
     PyObject *args[4] = {x};
     PyObject *names = NULL, *capsule = NULL;
     Py_ssize_t n = 0;
     if (max_version && stream == NULL && !copy_false) { /* the common call */
         args[1] = state->max_version;
+        if (known->dlpack != NULL) {
+            return PyObject_Vectorcall(known->dlpack, args, 1, state->kw_max_version);
+        }
         return PyObject_VectorcallMethod(state->names.__dlpack__, args,
                                          1 | PY_VECTORCALL_ARGUMENTS_OFFSET,
                                          state->kw_max_version);
@@ -204,9 +208,9 @@ call_dlpack(dlx_state *state, const dlx_entry *known, PyObject *x, PyObject *str
 {
     bool copy_false = request->copy == 0;
     bool max_version = !known->no_max_version;
-    PyObject *capsule = call_dlpack_with(state, x, max_version, stream, copy_false);
+    PyObject *capsule = call_dlpack_with(state, known, x, max_version, stream, copy_false);
     while (capsule == NULL && give_up_unknown_keywords(&max_version, &copy_false)) {
-        capsule = call_dlpack_with(state, x, max_version, stream, copy_false);
+        capsule = call_dlpack_with(state, known, x, max_version, stream, copy_false);
     }
     if (capsule != NULL && !max_version) {
         dlx_entry *entry = &state->cache[dlx_entry_slot(known->type)];
@@ -284,7 +288,7 @@ open_dlpack(dlx_state *state, dlx_entry known, PyObject *x, const dlx_request *r
         goto fail;
     }
     if (device.device_type != kDLCPU &&
-        dlx_order_stream_for(state, device, request, &stream) < 0) {
+        dlx_order_before_dlpack(state, &known, x, device, request, source, &stream) < 0) {
         goto fail;
     }
     capsule = call_dlpack(state, &known, x, stream, request);
@@ -386,6 +390,8 @@ dlx_source_open(dlx_state *state, PyObject *x, const dlx_request *request,
         return -1;
     }
     source->hold.kind = DLX_HOLD_NOTHING;
+    source->hold.lease = NULL;
+    source->order.is_active = false;
     source->route = entry->route;
     switch (entry->route) {
     case DLX_ROUTE_TENSOR:
@@ -410,9 +416,11 @@ dlx_source_open(dlx_state *state, PyObject *x, const dlx_request *request,
         source->framework = "capsule";
         status = dlx_capsule_claim(state, x, source);
         break;
-    case DLX_ROUTE_PREPARE:
-        status = open_prepared(state, entry, x, request, source);
+    case DLX_ROUTE_CAI:
+        status = dlx_cai_open(state, x, request, source);
         break;
+    case DLX_ROUTE_PREPARE:
+        return open_prepared(state, entry, x, request, source); /* ordered in there */
     case DLX_ROUTE_REFUSE:
     case DLX_ROUTE_UNKNOWN:
         status = refuse_type(state, entry, x);
@@ -426,12 +434,16 @@ dlx_source_open(dlx_state *state, PyObject *x, const dlx_request *request,
         return -1;
     }
     if (status == 0 && (source->view.device.device_type != kDLCPU || request->stream)) {
-        status = dlx_order_source(state, x, request, source);
+        entry = dlx_entry_of(state, x); /* calls into Python may have evicted it */
+        status = entry != NULL ? dlx_order_source(state, entry, x, request, source) : -1;
         if (status < 0) {
             dlx_source_close(source);
         }
+    } else if (status < 0) {
+        dlx_order_clear(&source->order);
     }
     if (status == 0 && request->copy == 1 &&
+        source->view.device.device_type == kDLCPU &&
         !(source->flags & DLPACK_FLAG_BITMASK_IS_COPIED)) {
         status = dlx_source_copy(state, source);
         if (status < 0) {
@@ -450,7 +462,7 @@ static const struct {
     {"exchange", DLX_ROUTE_EXCHANGE}, {"torch", DLX_ROUTE_TORCH},
     {"jax", DLX_ROUTE_JAX},           {"dlpack", DLX_ROUTE_DLPACK},
     {"numpy", DLX_ROUTE_NUMPY},       {"prepare", DLX_ROUTE_PREPARE},
-    {"refuse", DLX_ROUTE_REFUSE},
+    {"refuse", DLX_ROUTE_REFUSE},    {"cai", DLX_ROUTE_CAI},
 };
 
 /* Walk to a table of our major version; NULL where there is none, or none that exports.
@@ -470,13 +482,14 @@ api_of_capsule(PyObject *capsule)
 static int
 entry_fill(dlx_state *state, PyTypeObject *type, dlx_entry *entry)
 {
-    PyObject *answer = NULL, *capsule, *prepare;
+    PyObject *answer = NULL, *capsule, *prepare, *work_stream, *allocation;
     const char *route, *framework;
-    int immutable, ignores_stream, torch_guards, status = -1;
+    int immutable, ignores_stream, torch_guards, minus_one, status = -1;
     answer = PyObject_CallMethod(state->adapters, "classify", "O", (PyObject *)type);
     if (answer == NULL ||
-        !PyArg_ParseTuple(answer, "ssOOppp", &route, &framework, &capsule, &prepare,
-                          &immutable, &ignores_stream, &torch_guards)) {
+        !PyArg_ParseTuple(answer, "ssOOppppOO", &route, &framework, &capsule, &prepare,
+                          &immutable, &ignores_stream, &torch_guards, &minus_one, &work_stream,
+                          &allocation)) {
         goto fail;
     }
     for (size_t i = 0; i < sizeof route_names / sizeof *route_names; i++) {
@@ -497,6 +510,9 @@ entry_fill(dlx_state *state, PyTypeObject *type, dlx_entry *entry)
     }
     entry->framework = PyUnicode_AsUTF8(name); /* interned and kept: a few per process */
     entry->prepare = prepare == Py_None ? NULL : Py_NewRef(prepare);
+    entry->work_stream = work_stream == Py_None ? NULL : Py_NewRef(work_stream);
+    entry->allocation_stream = allocation == Py_None ? NULL : Py_NewRef(allocation);
+    entry->minus_one_is_handle = minus_one != 0;
     entry->immutable = immutable != 0;
     entry->ignores_stream = ignores_stream != 0;
     entry->torch_guards = torch_guards != 0;
@@ -524,11 +540,18 @@ dlx_entry_resolve(dlx_state *state, PyTypeObject *type)
     PyObject *probe = PyObject_GetAttr((PyObject *)type, state->names.__dlpack__);
     if (probe == NULL) {
         PyErr_Clear();
+    } else if (type->tp_dictoffset == 0 && type->tp_getattro == PyObject_GenericGetAttr &&
+               PyType_HasFeature(Py_TYPE(probe), Py_TPFLAGS_METHOD_DESCRIPTOR)) {
+        made.dlpack = probe; /* lives as long as the tag stands */
     }
     Py_XDECREF(probe);
     made.tag = type->tp_version_tag;
     dlx_entry *slot = &state->cache[dlx_entry_slot(type)];
-    Py_XSETREF(slot->prepare, NULL);
+    PyObject *old_prepare = slot->prepare, *old_work_stream = slot->work_stream,
+             *old_allocation = slot->allocation_stream;
     *slot = made;
+    Py_XDECREF(old_prepare);
+    Py_XDECREF(old_work_stream);
+    Py_XDECREF(old_allocation);
     return slot;
 }

@@ -10,6 +10,7 @@
 
 #include "alloc.h"
 #include "capsule.h"
+#include "lease.h"
 #include "order.h"
 #include "tensor.h"
 
@@ -91,7 +92,18 @@ open_unordered(PyObject *x, dlx_source *source)
                      Py_TYPE(x)->tp_name);
         return -1;
     }
-    return dlx_tensor_open(state, x, source);
+    if (dlx_tensor_open(state, x, source) < 0) {
+        return -1;
+    }
+    const dlx_lease *lease = ((dlx_tensor *)x)->hold.lease;
+    if (lease != NULL && lease->ready != NULL && !dlx_event_is_done(lease->ready)) {
+        dlx_source_close(source);
+        dlx_raise(state->ExchangeError,
+                  "the C exchange API cannot order pending device work: use __dlpack__ "
+                  "with a stream, or wait for Tensor.ready_event first");
+        return -1;
+    }
+    return 0;
 }
 
 static int

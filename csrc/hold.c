@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "lease.h"
 #include "tensor.h"
 
 uint32_t dlx_epoch = 1;
@@ -39,6 +40,17 @@ is_finalizing(void)
 #endif
 }
 
+/* The state that holds the GIL (before 3.12 of any thread), or NULL. */
+static PyThreadState *
+current_thread_state(void)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyThreadState_GetUnchecked();
+#else
+    return _PyThreadState_UncheckedGet();
+#endif
+}
+
 dlx_thread
 dlx_thread_kind(void)
 {
@@ -49,26 +61,19 @@ dlx_thread_kind(void)
     if (mine == NULL) {
         return DLX_THREAD_FOREIGN;
     }
-    return PyGILState_Check() ? DLX_THREAD_ATTACHED : DLX_THREAD_DETACHED;
-}
-
-/* A reference is dropped at last: its finaliser may run anything, also us. */
-static void
-drop_reference(const dlx_hold *hold)
-{
-    if (hold->kind == DLX_HOLD_EXPORT) {
-        dlx_tensor_export_end((dlx_tensor *)hold->what);
-    }
-    Py_DECREF((PyObject *)hold->what);
+    return mine == current_thread_state() ? DLX_THREAD_ATTACHED : DLX_THREAD_DETACHED;
 }
 
 static void
 let_go(const dlx_hold *hold)
 {
     switch (hold->kind) {
-    case DLX_HOLD_OBJECT:
     case DLX_HOLD_EXPORT:
-        drop_reference(hold);
+        dlx_tensor_export_end((dlx_tensor *)hold->what);
+        Py_DECREF((PyObject *)hold->what);
+        break;
+    case DLX_HOLD_OBJECT:
+        Py_DECREF((PyObject *)hold->what);
         break;
     case DLX_HOLD_VERSIONED: {
         DLManagedTensorVersioned *managed = hold->what;
@@ -86,6 +91,9 @@ let_go(const dlx_hold *hold)
     }
     case DLX_HOLD_MEMORY:
         free(hold->what);
+        break;
+    case DLX_HOLD_PINNED:
+        dlx_pinned_free(hold->what);
         break;
     case DLX_HOLD_NOTHING:
         break;
@@ -110,7 +118,11 @@ dlx_hold_drop(dlx_hold *hold)
 {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    dlx_hold_drop_detached(hold);
+    if (hold->lease != NULL && hold->epoch == dlx_epoch) {
+        dlx_lease_release(hold->lease, hold, true);
+    } else {
+        dlx_hold_drop_detached(hold);
+    }
     if (PyErr_Occurred()) {
         PyErr_WriteUnraisable(NULL);
     }

@@ -15,12 +15,14 @@ typedef enum dlx_hold_kind {
     DLX_HOLD_VERSIONED, /* a DLManagedTensorVersioned whose deleter is ours to call */
     DLX_HOLD_LEGACY,    /* a DLManagedTensor whose deleter is ours to call */
     DLX_HOLD_MEMORY,    /* memory from malloc */
+    DLX_HOLD_PINNED,    /* pinned memory from the driver layer */
 } dlx_hold_kind;
 
 typedef struct dlx_hold {
     void *what;
     dlx_hold_kind kind;
     uint32_t epoch; /* the process generation it was taken in */
+    struct dlx_lease *lease; /* what its release waits for; NULL for host memory */
 } dlx_hold;
 
 /* How this thread stands to the interpreter. */
@@ -49,12 +51,25 @@ dlx_hold_object(PyObject *object)
     return dlx_hold_make(DLX_HOLD_OBJECT, object);
 }
 
-/* Let go. Keeps an exception that is set, out of a deleter's sight, and reports one that
- * a deleter leaves behind. Idempotent. GIL: held. */
+/* Let go, after the streams of the lease. Keeps an exception that is set, out of a
+ * deleter's sight, and reports one that a deleter leaves behind. Idempotent. GIL: held. */
 void dlx_hold_drop(dlx_hold *hold);
 
-/* The same for what Python does not own: managed tensors and memory. GIL: not held. */
+/* The same for what Python does not own, without a lease: managed tensors and memory.
+ * GIL: not held. */
 void dlx_hold_drop_detached(dlx_hold *hold);
+
+/* The common end of a hold, in line: a reference of this process, no streams. */
+static inline void
+dlx_hold_end(dlx_hold *hold)
+{
+    if (hold->kind == DLX_HOLD_OBJECT && hold->lease == NULL && hold->epoch == dlx_epoch) {
+        hold->kind = DLX_HOLD_NOTHING;
+        Py_DECREF((PyObject *)hold->what); /* deallocators keep the exception themselves */
+    } else if (hold->kind != DLX_HOLD_NOTHING) {
+        dlx_hold_drop(hold);
+    }
+}
 
 /* Register the fork handler. 0 or -1 with an error set. */
 int dlx_hold_setup(void);

@@ -88,44 +88,38 @@ device_check(DLDevice device)
                                                                : DLX_FAULT_DEVICE;
 }
 
-/* The farthest element from element zero, in either direction, must be countable. */
+/* The farthest element from element zero, in either direction, must be countable. One
+ * pass: elements and reach grow together. */
 static dlx_fault
 extent_check(const DLTensor *tensor)
 {
-    int64_t itemsize = (tensor->dtype.bits * tensor->dtype.lanes + 7) / 8;
-    int64_t size = 1, reach = 0;
-    bool empty = false;
+    const int64_t *shape = tensor->shape, *strides = tensor->strides;
+    int64_t size = (tensor->dtype.bits * tensor->dtype.lanes + 7) / 8;
+    int64_t reach = 0, itemsize = size, step;
+    bool empty = false, overflow = false;
     for (int32_t i = 0; i < tensor->ndim; i++) {
-        int64_t extent = tensor->shape[i];
+        int64_t extent = shape[i];
         if (extent < 0) {
             return DLX_FAULT_SHAPE_NEGATIVE;
         }
         if (extent == 0) {
             empty = true;
-        } else if (__builtin_mul_overflow(size, extent, &size)) {
-            return DLX_FAULT_OVERFLOW;
+            continue;
+        }
+        overflow |= __builtin_mul_overflow(size, extent, &size);
+        if (strides != NULL && extent > 1) {
+            int64_t stride = strides[i];
+            overflow |= stride == INT64_MIN;
+            stride = stride < 0 ? -(stride + (stride == INT64_MIN)) : stride;
+            overflow |= __builtin_mul_overflow(extent - 1, stride, &step) ||
+                        __builtin_mul_overflow(step, itemsize, &step) ||
+                        __builtin_add_overflow(reach, step, &reach);
         }
     }
-    if (__builtin_mul_overflow(size, itemsize, &size)) {
+    if (overflow && !empty) {
         return DLX_FAULT_OVERFLOW;
     }
-    for (int32_t i = 0; !empty && tensor->strides != NULL && i < tensor->ndim; i++) {
-        int64_t stride = tensor->strides[i], step;
-        if (stride == INT64_MIN) {
-            return DLX_FAULT_OVERFLOW;
-        }
-        if (tensor->shape[i] > 1 &&
-            (__builtin_mul_overflow(tensor->shape[i] - 1, stride < 0 ? -stride : stride,
-                                    &step) ||
-             __builtin_mul_overflow(step, itemsize, &step) ||
-             __builtin_add_overflow(reach, step, &reach))) {
-            return DLX_FAULT_OVERFLOW;
-        }
-    }
-    if (!empty && tensor->data == NULL) {
-        return DLX_FAULT_DATA_NULL;
-    }
-    return DLX_FAULT_NONE;
+    return tensor->data == NULL && !empty ? DLX_FAULT_DATA_NULL : DLX_FAULT_NONE;
 }
 
 dlx_fault
@@ -216,6 +210,27 @@ dlx_layout_has_negative_stride(const DLTensor *tensor)
         negative = negative || (tensor->strides[i] < 0 && tensor->shape[i] > 1);
     }
     return negative;
+}
+
+size_t
+dlx_layout_span(const DLTensor *tensor, bool padded, size_t *first)
+{
+    size_t itemsize = dlx_dtype_itemsize(tensor->dtype, padded);
+    int64_t low = 0, high = 0;
+    *first = 0;
+    if (dlx_layout_size(tensor) == 0) {
+        return 0;
+    }
+    if (itemsize == 0) { /* packed below a byte */
+        return dlx_layout_nbytes(tensor, padded);
+    }
+    for (int32_t i = 0; i < tensor->ndim; i++) {
+        int64_t reach = tensor->strides[i] * (tensor->shape[i] - 1);
+        low += reach < 0 ? reach : 0;
+        high += reach > 0 ? reach : 0;
+    }
+    *first = (size_t)-low * itemsize;
+    return (size_t)(high - low + 1) * itemsize;
 }
 
 static char *

@@ -111,6 +111,10 @@ bool dlx_layout_is_dense(const DLTensor *tensor);
 /* True where some dimension of more than one element runs backwards. */
 bool dlx_layout_has_negative_stride(const DLTensor *tensor);
 
+/* Bytes from the lowest to the highest element, 0 where there are none; *first: where
+ * element zero lies in them. */
+size_t dlx_layout_span(const DLTensor *tensor, bool padded, size_t *first);
+
 /* Copy the values of host memory, row-major, to `out` (dlx_layout_nbytes bytes). Packed
  * sub-byte elements must be contiguous: false where they are not. */
 bool dlx_layout_gather(const DLTensor *tensor, bool padded, void *out);

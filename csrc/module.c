@@ -10,7 +10,13 @@
 #include "alloc.h"
 #include "arguments.h"
 #include "docs.h"
+#include "driver.h"
 #include "jax.h"
+#include "module_driver.h"
+#include "numpy.h"
+#include "lease.h"
+#include "order.h"
+#include "stream_type.h"
 #include "produce.h"
 #include "tensor.h"
 #include "torch.h"
@@ -90,11 +96,12 @@ require_one(const char *function, Py_ssize_t nargs)
 }
 
 static inline PyObject *
-hand_off(PyObject *module, const char *function, dlx_consumer consumer, bool managed,
+hand_off(PyObject *module, const char *function, dlx_consumer consumer,
          PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     dlx_state *state = PyModule_GetState(module);
-    dlx_request request = {.copy = -1, .managed = managed};
+    dlx_request request = {
+        .copy = -1, .managed = consumer == DLX_TO_TORCH, .consumer = consumer};
     drain_if_needed(state);
     if (nargs != 1 && require_one(function, nargs) < 0) {
         return NULL;
@@ -103,25 +110,25 @@ hand_off(PyObject *module, const char *function, dlx_consumer consumer, bool man
         read_request(state, function, args + 1, kwnames, &request, NULL) < 0) {
         return NULL;
     }
-    return dlx_hand_off(state, args[0], consumer, &request);
+    return dlx_hand_off(state, args[0], &request);
 }
 
 static PyObject *
 to_numpy(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    return hand_off(module, "to_numpy", DLX_TO_NUMPY, false, args, nargs, kwnames);
+    return hand_off(module, "to_numpy", DLX_TO_NUMPY, args, nargs, kwnames);
 }
 
 static PyObject *
 to_torch(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    return hand_off(module, "to_torch", DLX_TO_TORCH, true, args, nargs, kwnames);
+    return hand_off(module, "to_torch", DLX_TO_TORCH, args, nargs, kwnames);
 }
 
 static PyObject *
 to_jax(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    return hand_off(module, "to_jax", DLX_TO_JAX, false, args, nargs, kwnames);
+    return hand_off(module, "to_jax", DLX_TO_JAX, args, nargs, kwnames);
 }
 
 /* Move x to a device first, in Python: a copy, hence never the fast path. */
@@ -150,7 +157,16 @@ from_dlpack(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject 
     if (device != NULL) {
         return place(state, args[0], device, &request);
     }
-    return dlx_hand_off(state, args[0], DLX_TO_TENSOR, &request);
+    if (kwnames == NULL) {
+        const dlx_entry *entry = dlx_entry_of(state, args[0]);
+        PyObject *tensor = entry != NULL && entry->route == DLX_ROUTE_NUMPY
+                               ? dlx_numpy_short_way(state, args[0])
+                               : NULL;
+        if (tensor != NULL || PyErr_Occurred()) {
+            return tensor;
+        }
+    }
+    return dlx_hand_off(state, args[0], &request);
 }
 
 /* What `to` means: a small integer (a route in C) or a callable. Asked once each. */
@@ -195,9 +211,9 @@ convert(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
         goto fail;
     }
     if (PyLong_Check(consumer)) {
-        dlx_consumer route = (dlx_consumer)PyLong_AsLong(consumer);
-        request.managed = route == DLX_TO_TORCH;
-        result = dlx_hand_off(state, x, route, &request);
+        request.consumer = (dlx_consumer)PyLong_AsLong(consumer);
+        request.managed = request.consumer == DLX_TO_TORCH;
+        result = dlx_hand_off(state, x, &request);
     } else {
         PyObject *copy = request.copy < 0 ? Py_None : request.copy ? Py_True : Py_False;
         result = PyObject_CallFunctionObjArgs(
@@ -218,10 +234,14 @@ stats(PyObject *module, PyObject *unused)
     const dlx_counts *counts =
         &((dlx_state *)PyModule_GetState(module))->counts;
     Py_ssize_t blocks = counts->blocks - atomic_load(&counts->blocks_unlocked);
-    return Py_BuildValue("{s:L,s:L,s:L,s:n,s:n}", "copies", counts->copies, "host_waits",
-                         counts->host_waits, "leaked",
-                         counts->leaked + atomic_load(&counts->leaked_unlocked), "tensors",
-                         counts->tensors, "blocks", blocks);
+    PyObject *dict = Py_BuildValue(
+        "{s:L,s:L,s:L,s:n,s:n}", "copies", counts->copies, "host_waits", counts->host_waits,
+        "leaked", counts->leaked + atomic_load(&counts->leaked_unlocked), "tensors",
+        counts->tensors, "blocks", blocks);
+    if (dict != NULL && dlx_counters_into(dict) < 0) {
+        Py_CLEAR(dict);
+    }
+    return dict;
 }
 
 static PyObject *
@@ -285,6 +305,26 @@ static PyMethodDef functions[] = {
      PyDoc_STR("For tests: forget what is known of types and consumers.")},
     {"_jax_load", jax_load, METH_NOARGS,
      PyDoc_STR("Load jax's functions; True where the fast route is used.")},
+    {"_push", dlx_py_push, METH_VARARGS, PyDoc_STR("_push(src, dst): of Stream objects.")},
+    {"_notify", dlx_completion_start, METH_O,
+     PyDoc_STR("_notify(event_or_stream) -> _Completion.")},
+    {"_work_stream", dlx_py_work_stream, METH_VARARGS,
+     PyDoc_STR("_work_stream(type, device_type, device_id) -> Stream or None.")},
+    {"_record_stream", dlx_py_record_stream, METH_VARARGS,
+     PyDoc_STR("_record_stream(address, stream) -> number of leases that noted it.")},
+    {"_driver_info", dlx_py_driver_info, METH_O,
+     PyDoc_STR("_driver_info(device_type) -> dict; no side effects.")},
+    {"_driver_load", dlx_py_driver_load, METH_O,
+     PyDoc_STR("Load and initialise the driver of a device type.")},
+    {"_driver_reset", dlx_py_driver_reset, METH_NOARGS,
+     PyDoc_STR("For tests: forget drivers, pools and contexts.")},
+    {"_copy_to_host", dlx_py_copy_to_host, METH_O,
+     PyDoc_STR("_copy_to_host(tensor) -> (Tensor on the host, Event of the copy).")},
+    {"_drain", dlx_py_drain, METH_VARARGS,
+     PyDoc_STR("_drain(seconds=5.0): for tests: wait until nothing is parked; return "
+               "what is left.")},
+    {"_stop", dlx_py_stop, METH_NOARGS,
+     PyDoc_STR("Stop the reaper; from then on nothing is driven. For interpreter exit.")},
     {"_torch_locate", dlx_torch_locate, METH_O,
      PyDoc_STR("Find torch's lazy bits by specimens; see torch.h.")},
     {"_legacy_capsule", dlx_adapt_legacy_capsule, METH_O,
@@ -308,6 +348,9 @@ import_names(dlx_state *state)
         {"dlexchange.errors", "ExchangeError", offsetof(dlx_state, ExchangeError)},
         {"dlexchange.errors", "CopyError", offsetof(dlx_state, CopyError)},
         {"dlexchange.errors", "StreamError", offsetof(dlx_state, StreamError)},
+        {"dlexchange.errors", "CaptureError", offsetof(dlx_state, CaptureError)},
+        {"dlexchange.errors", "DriverError", offsetof(dlx_state, DriverError)},
+        {"dlexchange.errors", "DeviceLost", offsetof(dlx_state, DeviceLost)},
         {"dlexchange.errors", "ReadOnlyWarning", offsetof(dlx_state, ReadOnlyWarning)},
         {"dlexchange.device", "DType", offsetof(dlx_state, make_dtype)},
         {"dlexchange.device", "Device", offsetof(dlx_state, make_device)},
@@ -323,7 +366,8 @@ import_names(dlx_state *state)
         *(PyObject **)((char *)state + wanted[i].offset) = found;
     }
     state->adapters = PyImport_ImportModule("dlexchange.adapters");
-    return state->adapters != NULL ? 0 : -1;
+    state->streams = PyImport_ImportModule("dlexchange.adapters.streams");
+    return state->adapters != NULL && state->streams != NULL ? 0 : -1;
 }
 
 static int
@@ -343,13 +387,19 @@ intern_names(dlx_state *state)
 }
 
 static int
+make_type(PyObject *module, PyType_Spec *spec, PyTypeObject **out)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    *out = (PyTypeObject *)type;
+    return type != NULL ? PyModule_AddType(module, *out) : -1;
+}
+
+static int
 make_tensor_type(PyObject *module, dlx_state *state)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, &dlx_tensor_spec, NULL);
-    if (type == NULL) {
+    if (make_type(module, &dlx_tensor_spec, &state->tensor_type) < 0) {
         return -1;
     }
-    state->tensor_type = (PyTypeObject *)type;
     state->exchange_api_capsule = dlx_exchange_api_capsule();
     if (state->exchange_api_capsule == NULL ||
         PyDict_SetItem(state->tensor_type->tp_dict, state->names.__dlpack_c_exchange_api__,
@@ -357,7 +407,7 @@ make_tensor_type(PyObject *module, dlx_state *state)
         return -1;
     }
     PyType_Modified(state->tensor_type);
-    return PyModule_AddType(module, state->tensor_type);
+    return 0;
 }
 
 static int
@@ -371,7 +421,11 @@ module_exec(PyObject *module)
     }
     dlx_the_state = state;
     Py_INCREF(module); /* deleters look at the state at any time: it is never freed */
-    if (intern_names(state) < 0 || import_names(state) < 0 || dlx_hold_setup() < 0) {
+    if (intern_names(state) < 0 || import_names(state) < 0 || dlx_hold_setup() < 0 ||
+        dlx_lease_setup() < 0 ||
+        make_type(module, &dlx_stream_spec, &state->stream_type) < 0 ||
+        make_type(module, &dlx_event_spec, &state->event_type) < 0 ||
+        make_type(module, &dlx_completion_spec, &state->completion_type) < 0) {
         return -1;
     }
     return make_tensor_type(module, state);

@@ -241,6 +241,43 @@ dlx_numpy_open(dlx_state *state, PyObject *x, const dlx_request *request,
     return 0;
 }
 
+PyObject *
+dlx_numpy_short_way(dlx_state *state, PyObject *x)
+{
+    PyArrayObject *array = (PyArrayObject *)x;
+    const PyArray_Descr *descr = PyArray_DESCR(array);
+    int num = descr->type_num, ndim = PyArray_NDIM(array);
+    if ((unsigned)num >= BUILTIN_TYPES || plain_dtypes[num].lanes == 0 ||
+        !PyArray_ISNBO(descr->byteorder) || ndim > DLX_INLINE_NDIM) {
+        return NULL;
+    }
+    dlx_tensor *tensor = dlx_tensor_blank(state, ndim);
+    if (tensor == NULL) {
+        return NULL;
+    }
+    const npy_intp *shape = PyArray_DIMS(array), *steps = PyArray_STRIDES(array);
+    int shift = __builtin_ctz((unsigned)plain_dtypes[num].bits) - 3;
+    npy_intp rest = 0;
+    bool plain = true;
+    for (int i = 0; i < ndim; i++) {
+        tensor->dims[i] = shape[i];
+        tensor->dims[ndim + i] = steps[i] >> shift;
+        rest |= steps[i];
+        plain = plain && shape[i] > 1;
+    }
+    if (!plain || (rest & (((npy_intp)1 << shift) - 1)) != 0) {
+        Py_DECREF(tensor); /* odd extents or strides: they need a closer look */
+        return NULL;
+    }
+    tensor->view.data = PyArray_DATA(array);
+    tensor->view.device = (DLDevice){kDLCPU, 0};
+    tensor->view.dtype = plain_dtypes[num];
+    tensor->flags =
+        PyArray_FLAGS(array) & NPY_ARRAY_WRITEABLE ? 0 : DLPACK_FLAG_BITMASK_READ_ONLY;
+    tensor->hold = dlx_hold_object(x);
+    return (PyObject *)tensor;
+}
+
 static int
 plain_type_num(DLDataType dtype)
 {

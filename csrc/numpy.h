@@ -19,6 +19,10 @@ int dlx_numpy_load(dlx_state *state);
 int dlx_numpy_open(dlx_state *state, PyObject *array, const dlx_request *request,
                    DLX_GIVE dlx_source *source);
 
+/* The short way to a Tensor for plain arrays of few dimensions, filled in place. NULL
+ * without an error where the array needs the long way. */
+DLX_GIVE PyObject *dlx_numpy_short_way(dlx_state *state, PyObject *array);
+
 /* Make an array over the memory of a source on the host.
  * Owns: the array's base keeps the source's hold. On failure nothing is taken. */
 DLX_GIVE PyObject *dlx_numpy_make(dlx_state *state, DLX_TAKE dlx_source *source);

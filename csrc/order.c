@@ -4,34 +4,557 @@
  */
 #include "order.h"
 
-int
-dlx_order_stream_for(dlx_state *state, DLDevice device, const dlx_request *request,
-                     PyObject **stream)
+#include <string.h>
+
+#include "alloc.h"
+#include "raise.h"
+#include "stream_type.h"
+#include "tensor.h"
+
+DLDevice
+dlx_order_device(DLDevice device)
 {
-    (void)request;
-    *stream = NULL;
-    dlx_raise(state->StreamError, "memory of device %d:%d cannot be ordered yet",
+    switch (device.device_type) {
+    case kDLCUDA:
+    case kDLCUDAHost:
+    case kDLCUDAManaged:
+        return (DLDevice){kDLCUDA, device.device_id};
+    case kDLROCM:
+    case kDLROCMHost:
+        return (DLDevice){kDLROCM, device.device_id};
+    default:
+        return (DLDevice){0, 0};
+    }
+}
+
+/* ---- stream arguments ------------------------------------------------------------- */
+
+static int
+read_integer(dlx_state *state, PyObject *object, DLDevice on, bool *vouched,
+             dlx_stream_ref *out)
+{
+    int overflow;
+    long long value = PyLong_AsLongLongAndOverflow(object, &overflow);
+    uintptr_t handle = (uintptr_t)value;
+    dlx_error error;
+    if (overflow > 0) { /* handles go up to 2^64 - 1 */
+        handle = (uintptr_t)PyLong_AsUnsignedLongLong(object);
+        if (PyErr_Occurred()) {
+            PyErr_Clear();
+            overflow = -1;
+        }
+    }
+    if (overflow < 0 || (overflow == 0 && value < -1)) {
+        dlx_raise(state->StreamError, "%R is not a stream handle", object);
+        return -1;
+    }
+    if (overflow == 0 && value == -1) {
+        *vouched = true;
+        return 0;
+    }
+    if (handle == 0 && on.device_type == kDLCUDA) {
+        dlx_raise(state->StreamError,
+                  "stream=0 is ambiguous on CUDA: pass 1 for the legacy default stream or 2 "
+                  "for the per-thread default stream");
+        return -1;
+    }
+    if (dlx_stream_init(&out->stream, (int32_t)on.device_type, on.device_id, handle,
+                        &error) != DLX_OK) {
+        dlx_raise_driver(state, &error);
+        return -1;
+    }
+    out->is_owned = dlx_stream_is_default(out->stream);
+    return 0;
+}
+
+/* Objects of frameworks: dlexchange.stream.resolve knows them. */
+static int
+read_object(dlx_state *state, PyObject *object, DLDevice on, bool *vouched,
+            dlx_stream_ref *out)
+{
+    int status = -1;
+    PyObject *resolved =
+        PyObject_CallMethod(state->streams, "resolve", "Oii", object, (int)on.device_type,
+                            (int)on.device_id);
+    if (resolved != NULL && Py_TYPE(resolved) == state->stream_type) {
+        status = dlx_stream_read(state, resolved, on, vouched, out);
+    } else if (resolved != NULL) {
+        PyErr_SetString(PyExc_SystemError, "resolve() must return a dlexchange.Stream");
+    }
+    Py_XDECREF(resolved);
+    return status;
+}
+
+int
+dlx_stream_read(dlx_state *state, PyObject *object, DLDevice on, bool *vouched,
+                dlx_stream_ref *out)
+{
+    *out = (dlx_stream_ref){.is_owned = false};
+    *vouched = false;
+    if (Py_TYPE(object) == state->stream_type) {
+        const dlx_stream_object *mine = (dlx_stream_object *)object;
+        if (mine->stream.device_type != (int32_t)on.device_type ||
+            mine->stream.device_id != on.device_id) {
+            dlx_raise(state->StreamError,
+                      "stream %R is not of the device (%d, %d) that holds the memory",
+                      object, (int)on.device_type, (int)on.device_id);
+            return -1;
+        }
+        out->stream = mine->stream;
+        out->is_owned = mine->owner != NULL || mine->is_pooled ||
+                        dlx_stream_is_default(mine->stream);
+        out->owner = Py_NewRef(object);
+        return 0;
+    }
+    if (PyLong_CheckExact(object)) {
+        return read_integer(state, object, on, vouched, out);
+    }
+    return read_object(state, object, on, vouched, out);
+}
+
+/* ---- P and C ---------------------------------------------------------------------- */
+
+static int
+refuse_device(dlx_state *state, DLDevice device)
+{
+    dlx_raise(state->StreamError,
+              "no stream backend for memory of device (%d, %d): its work cannot be ordered",
               (int)device.device_type, (int)device.device_id);
     return -1;
 }
 
-int
-dlx_order_source(dlx_state *state, PyObject *x, const dlx_request *request,
-                 dlx_source *source)
+/* A framework's current stream out of its exchange API: the native handle, where NULL
+ * means the default stream. Clauses: X15, X16. */
+static int
+work_stream(dlx_state *state, const DLPackExchangeAPI *api, DLDevice on,
+            dlx_stream_ref *out)
 {
-    (void)x;
-    DLDevice device = source->view.device;
-    if (device.device_type == kDLCPU) {
-        if (request->stream != NULL && request->stream != Py_None &&
-            !(PyLong_Check(request->stream) && PyLong_AsLong(request->stream) == -1)) {
-            dlx_raise(state->StreamError,
-                      "host memory has no stream: leave stream out (got %R)",
-                      request->stream);
+    void *handle = NULL;
+    dlx_error error;
+    if (api->current_work_stream(on.device_type, on.device_id, &handle) != 0) {
+        return -1;
+    }
+    if (dlx_stream_init(&out->stream, (int32_t)on.device_type, on.device_id,
+                        (uintptr_t)handle, &error) != DLX_OK) {
+        dlx_raise_driver(state, &error);
+        return -1;
+    }
+    out->is_owned = dlx_stream_is_default(out->stream);
+    return 0;
+}
+
+/* jax shows no stream of its own: it gets a Tensor, and orders itself behind that. */
+static bool
+wants_tensor(const dlx_request *request)
+{
+    return request->consumer == DLX_TO_TENSOR || request->consumer == DLX_TO_JAX;
+}
+
+static bool
+consumes_on_host(const dlx_request *request)
+{
+    return request->consumer == DLX_TO_NUMPY;
+}
+
+int
+dlx_order_begin(dlx_state *state, DLDevice device, const dlx_request *request,
+                dlx_source *source)
+{
+    dlx_order *order = &source->order;
+    *order = (dlx_order){.is_active = true, .streams_on = dlx_order_device(device)};
+    if (order->streams_on.device_type == 0) {
+        return refuse_device(state, device);
+    }
+    dlx_stream_ref *named =
+        request->consumer == DLX_TO_TENSOR ? &order->producer : &order->consumer;
+    if (request->stream != NULL && request->consumer == DLX_TO_JAX) {
+        dlx_raise(state->StreamError,
+                  "jax chooses its streams itself: leave stream out for device memory");
+        return -1;
+    }
+    if (request->stream != NULL) {
+        return dlx_stream_read(state, request->stream, order->streams_on, &order->vouched,
+                               named);
+    }
+    if (request->consumer == DLX_TO_TORCH) {
+        if (work_stream(state, state->torch_api, order->streams_on, &order->consumer) < 0) {
             return -1;
         }
+        order->consumer.is_owned = true; /* torch never destroys its streams */
+    }
+    return 0;
+}
+
+/* What a callable of an adapter says of x: a stream, or nothing. */
+static int
+ask_stream(dlx_state *state, PyObject *callable, PyObject *x, DLDevice on,
+           dlx_stream_ref *out)
+{
+    bool vouched;
+    int status = 0;
+    PyObject *stream = PyObject_CallOneArg(callable, x);
+    if (stream == NULL) {
+        return -1;
+    }
+    if (stream != Py_None) {
+        status = dlx_stream_read(state, stream, on, &vouched, out);
+    }
+    Py_DECREF(stream);
+    return status;
+}
+
+/* An edge orders the release only where P is the very stream the allocator knows. */
+static int
+find_edge(dlx_state *state, const dlx_entry *entry, PyObject *x, dlx_order *order)
+{
+    dlx_stream_ref allocation = {.is_owned = false};
+    if (entry->allocation_stream == NULL || order->producer.stream.device_type == 0) {
         return 0;
     }
-    dlx_raise(state->StreamError, "memory of device %d:%d cannot be ordered yet",
-              (int)device.device_type, (int)device.device_id);
+    if (ask_stream(state, entry->allocation_stream, x, order->streams_on, &allocation) < 0) {
+        return -1;
+    }
+    if (dlx_stream_same(allocation.stream, order->producer.stream, true) &&
+        !dlx_stream_is_per_thread(allocation.stream)) {
+        dlx_stream_ref_clear(&order->producer);
+        order->producer = allocation; /* the same stream, with its owner */
+        order->edge = allocation.is_owned;
+    } else {
+        dlx_stream_ref_clear(&allocation);
+    }
+    return 0;
+}
+
+static int
+find_producer(dlx_state *state, const dlx_entry *entry, PyObject *x, dlx_order *order)
+{
+    int status = 0;
+    if (order->producer.stream.device_type != 0) {
+        return 0; /* the caller named it */
+    }
+    if (entry->api != NULL) {
+        status = work_stream(state, entry->api, order->streams_on, &order->producer);
+    } else if (entry->work_stream != NULL) {
+        status = ask_stream(state, entry->work_stream, x, order->streams_on,
+                            &order->producer);
+    }
+    return status == 0 ? find_edge(state, entry, x, order) : -1;
+}
+
+/* ---- __dlpack__(stream=...) ------------------------------------------------------- */
+
+static int
+refuse_silent_producer(dlx_state *state, const dlx_entry *entry)
+{
+    dlx_raise(state->StreamError,
+              "%s ignores the stream argument of __dlpack__, so its pending work is "
+              "unknown: name the stream that wrote the data with "
+              "dx.from_dlpack(x, stream=...), or pass stream=-1 if it is complete",
+              entry->framework);
     return -1;
+}
+
+int
+dlx_order_before_dlpack(dlx_state *state, const dlx_entry *entry, PyObject *x,
+                        DLDevice device, const dlx_request *request, dlx_source *source,
+                        PyObject **stream)
+{
+    dlx_order *order = &source->order;
+    dlx_error error;
+    *stream = NULL;
+    if (dlx_order_begin(state, device, request, source) < 0) {
+        return -1;
+    }
+    if (entry->ignores_stream || order->vouched) {
+        if (!order->vouched && order->producer.stream.device_type == 0) {
+            return refuse_silent_producer(state, entry);
+        }
+        if (!entry->minus_one_is_handle) {
+            *stream = PyLong_FromLong(-1);
+            return *stream != NULL ? 0 : -1;
+        }
+    }
+    if (find_producer(state, entry, x, order) < 0) {
+        return -1;
+    }
+    const dlx_stream_ref *passed = &order->consumer;
+    if (order->producer.stream.device_type != 0) {
+        if (entry->work_stream != NULL && !entry->minus_one_is_handle) {
+            *stream = PyLong_FromLong(-1); /* P is known: the push is ours */
+            return *stream != NULL ? 0 : -1;
+        }
+        passed = &order->producer; /* whatever the producer has pending joins P */
+    } else if (order->consumer.stream.device_type == 0) {
+        /* Nobody known: a stream of ours, whose event is recorded at once. */
+        if (dlx_stream_acquire((int32_t)order->streams_on.device_type,
+                               order->streams_on.device_id, &order->producer.stream,
+                               &error) != DLX_OK) {
+            dlx_raise_driver(state, &error);
+            return -1;
+        }
+        order->producer.is_pooled = true;
+        order->producer_is_borrowed = true;
+        passed = &order->producer;
+    } else {
+        order->producer_ordered = true;
+    }
+    *stream = PyLong_FromUnsignedLongLong(passed->stream.handle);
+    return *stream != NULL ? 0 : -1;
+}
+
+/* ---- the hand-off ----------------------------------------------------------------- */
+
+/* The producer's shape and strides may go once the GIL is released. */
+static void
+own_dims(dlx_source *source)
+{
+    size_t nbytes = (size_t)source->view.ndim * sizeof(int64_t);
+    memmove(source->shape, source->view.shape, nbytes);
+    memmove(source->strides, source->view.strides, nbytes);
+    source->view.shape = source->shape;
+    source->view.strides = source->strides;
+}
+
+static dlx_status
+drive(dlx_order *order, bool to_tensor, bool host, bool named, dlx_event **ready,
+      dlx_error *error)
+{
+    dlx_status status = DLX_OK;
+    dlx_stream P = order->producer.stream, C = order->consumer.stream;
+    if (to_tensor) {
+        return dlx_event_record(P, ready, error);
+    }
+    if (host) { /* pinned or managed memory: exactly the producer's event, no more */
+        dlx_event *event = order->ready != NULL ? dlx_event_keep(order->ready) : NULL;
+        if (event == NULL) {
+            status = dlx_event_record(P, &event, error);
+        }
+        if (status == DLX_OK) {
+            status = dlx_event_synchronize(event, error);
+        }
+        dlx_event_release(event);
+        return status;
+    }
+    if (order->ready != NULL) {
+        return dlx_event_wait(order->ready, C, error);
+    }
+    return dlx_push(P, C, named ? DLX_PUSH_CONSUMER_NAMED : 0, error);
+}
+
+/* What the hand-off needs of the driver: nothing, or one release of the GIL. */
+static int
+synchronise(dlx_state *state, const dlx_request *request, dlx_source *source,
+            dlx_event **ready)
+{
+    dlx_order *order = &source->order;
+    bool to_tensor = wants_tensor(request);
+    bool host = consumes_on_host(request);
+    bool known = order->producer.stream.device_type != 0 || order->ready != NULL;
+    dlx_error error;
+    dlx_status status;
+    *ready = NULL;
+    if (order->vouched || order->producer_ordered || order->nothing_pending) {
+        return 0;
+    }
+    if (to_tensor && order->lease != NULL) { /* a Tensor of a Tensor: the same event */
+        *ready = order->ready != NULL ? dlx_event_keep(order->ready) : NULL;
+        return 0;
+    }
+    if (order->ready == NULL && order->lease != NULL) {
+        return 0; /* a Tensor whose maker vouched for it */
+    }
+    if (!known) {
+        dlx_raise(state->StreamError,
+                  "nobody knows which stream wrote this %s memory: make a Tensor with "
+                  "dx.from_dlpack(x, stream=...) first, or pass stream=-1 if it is "
+                  "complete",
+                  source->framework);
+        return -1;
+    }
+    if (!to_tensor && !host && order->ready == NULL &&
+        dlx_stream_same(order->producer.stream, order->consumer.stream, true)) {
+        return 0;
+    }
+    own_dims(source);
+    Py_BEGIN_ALLOW_THREADS
+    status = drive(order, to_tensor, host, request->stream != NULL, ready, &error);
+    Py_END_ALLOW_THREADS
+    if (status != DLX_OK) {
+        dlx_raise_driver(state, &error);
+        return -1;
+    }
+    return 0;
+}
+
+/* Note C in the Tensor's lease, or make a lease for the way back. */
+static int
+arrange_release(dlx_state *state, const dlx_request *request, dlx_source *source,
+                dlx_event *ready)
+{
+    dlx_order *order = &source->order;
+    dlx_lease *lease = NULL;
+    bool to_tensor = wants_tensor(request);
+    bool has_consumer = order->consumer.stream.device_type != 0;
+    if (order->lease != NULL && !to_tensor) {
+        const dlx_stream_ref *producer = &order->lease->producer;
+        bool same = producer->stream.device_type != 0 &&
+                    dlx_stream_same(producer->stream, order->consumer.stream, false);
+        return has_consumer && !same && !order->vouched
+                   ? dlx_lease_add_consumer(state, order->lease, &order->consumer)
+                   : 0;
+    }
+    if (!to_tensor &&
+        (!has_consumer || order->vouched ||
+         dlx_stream_same(order->producer.stream, order->consumer.stream, true))) {
+        return 0; /* used on the producer's own stream: its order is the release's */
+    }
+    lease = dlx_lease_new();
+    if (lease == NULL) {
+        return -1;
+    }
+    if (has_consumer && dlx_lease_add_consumer(state, lease, &order->consumer) < 0) {
+        dlx_lease_free(lease);
+        return -1;
+    }
+    lease->ready = ready;
+    lease->edge = order->edge;
+    if (!order->producer_is_borrowed) {
+        lease->producer = order->producer;
+        order->producer = (dlx_stream_ref){.is_owned = false};
+    }
+    source->hold.lease = lease;
+    if (source->view.data != NULL) {
+        dlx_lease_register(lease, (uintptr_t)dlx_layout_first(&source->view));
+    }
+    return 0;
+}
+
+int
+dlx_order_source(dlx_state *state, const dlx_entry *entry, PyObject *x,
+                 const dlx_request *request, dlx_source *source)
+{
+    dlx_order *order = &source->order;
+    DLDevice device = source->view.device;
+    dlx_event *ready = NULL;
+    bool vouched;
+    dlx_stream_ref ignored;
+    if (device.device_type == kDLCPU) {
+        if (PyLong_Check(request->stream) && PyLong_AsLong(request->stream) == -1) {
+            return 0;
+        }
+        (void)ignored;
+        (void)vouched;
+        PyErr_Clear();
+        dlx_raise(state->StreamError, "host memory has no stream: leave stream out (got %R)",
+                  request->stream);
+        return -1;
+    }
+    if (!order->is_active) {
+        if (dlx_order_begin(state, device, request, source) < 0) {
+            goto fail;
+        }
+        if (source->route == DLX_ROUTE_TENSOR) {
+            order->lease = ((dlx_tensor *)x)->hold.lease;
+            order->ready = order->lease != NULL ? order->lease->ready : NULL;
+        } else if (!order->vouched && find_producer(state, entry, x, order) < 0) {
+            goto fail;
+        }
+    }
+    if (consumes_on_host(request) && !dlx_device_is_host(device.device_type) &&
+        request->copy != 1) {
+        dlx_raise(state->CopyError,
+                  "this memory is on a device: pass copy=True to copy it to the host (and "
+                  "wait for it), or await dx.host(x)");
+        goto fail;
+    }
+    if (consumes_on_host(request) && request->copy == 1) {
+        return dlx_order_copy_to_host(state, source);
+    }
+    if (synchronise(state, request, source, &ready) < 0 ||
+        arrange_release(state, request, source, ready) < 0) {
+        dlx_event_release(ready);
+        goto fail;
+    }
+    dlx_order_clear(order);
+    return 0;
+
+fail:
+    dlx_order_clear(order);
+    return -1;
+}
+
+void
+dlx_order_clear(dlx_order *order)
+{
+    if (order->is_active) {
+        dlx_stream_ref_clear(&order->producer);
+        dlx_stream_ref_clear(&order->consumer);
+        order->is_active = false;
+    }
+}
+
+/* ---- to the host ------------------------------------------------------------------ */
+
+typedef struct pinned_copy {
+    void *pinned;
+    dlx_event *after, *done;
+} pinned_copy;
+
+static dlx_status
+copy_span(const dlx_order *order, uintptr_t from, size_t nbytes, pinned_copy *copy,
+          dlx_error *error)
+{
+    int32_t type = (int32_t)order->streams_on.device_type, id = order->streams_on.device_id;
+    dlx_status status = DLX_OK;
+    if (order->ready != NULL) {
+        copy->after = dlx_event_keep(order->ready);
+    } else if (order->producer.stream.device_type != 0) {
+        status = dlx_event_record(order->producer.stream, &copy->after, error);
+    }
+    if (status == DLX_OK) {
+        status = dlx_pinned_alloc(type, id, nbytes, &copy->pinned, error);
+    }
+    if (status == DLX_OK) {
+        status = dlx_copy_to_host(copy->pinned, type, id, from, nbytes, copy->after,
+                                  &copy->done, error);
+    }
+    if (status == DLX_OK) {
+        status = dlx_event_synchronize(copy->done, error);
+    }
+    return status;
+}
+
+int
+dlx_order_copy_to_host(dlx_state *state, dlx_source *source)
+{
+    dlx_order *order = &source->order;
+    size_t first = 0, span;
+    pinned_copy copy = {NULL, NULL, NULL};
+    dlx_status status = DLX_OK;
+    dlx_error error;
+    int result = -1;
+    bool padded = dlx_source_is_padded(source);
+    own_dims(source);
+    span = dlx_layout_span(&source->view, padded, &first);
+    if (span > 0) {
+        uintptr_t from = (uintptr_t)dlx_layout_first(&source->view) - first;
+        Py_BEGIN_ALLOW_THREADS
+        status = copy_span(order, from, span, &copy, &error);
+        Py_END_ALLOW_THREADS
+    }
+    if (status != DLX_OK) {
+        dlx_raise_driver(state, &error);
+        goto fail;
+    }
+    /* Read the pinned span as if it were the source's own memory. */
+    source->view.data = (char *)copy.pinned + first;
+    source->view.byte_offset = 0;
+    source->view.device = (DLDevice){kDLCPU, 0};
+    result = dlx_source_copy(state, source);
+fail:
+    dlx_pinned_free(copy.pinned);
+    dlx_event_release(copy.after);
+    dlx_event_release(copy.done);
+    dlx_order_clear(order);
+    return result;
 }

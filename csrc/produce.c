@@ -66,19 +66,24 @@ dlx_torch_load(dlx_state *state)
 }
 
 PyObject *
-dlx_hand_off(dlx_state *state, PyObject *x, dlx_consumer consumer,
-             const dlx_request *request)
+dlx_hand_off(dlx_state *state, PyObject *x, const dlx_request *request)
 {
     dlx_source source;
     PyObject *result = NULL;
-    if (consumer == DLX_TO_TORCH && state->torch_api == NULL && dlx_torch_load(state) < 0) {
+    if (request->consumer == DLX_TO_TORCH && state->torch_api == NULL && dlx_torch_load(state) < 0) {
         return NULL;
     }
     if (dlx_source_open(state, x, request, &source) < 0) {
         return NULL;
     }
-    switch (consumer) {
+    switch (request->consumer) {
     case DLX_TO_TENSOR:
+        if (request->copy == 1 && source.view.device.device_type != kDLCPU) {
+            dlx_raise(state->CopyError,
+                      "a neutral Tensor of device memory cannot be a copy: let the consumer "
+                      "copy (to_torch(x, copy=True) and its like)");
+            break;
+        }
         result = dlx_tensor_new(state, &source);
         break;
     case DLX_TO_NUMPY:
@@ -91,11 +96,6 @@ dlx_hand_off(dlx_state *state, PyObject *x, dlx_consumer consumer,
         result = dlx_jax_make(state, request, &source);
         break;
     }
-    if (source.hold.kind != DLX_HOLD_NOTHING) {
-        PyObject *type, *value, *traceback;
-        PyErr_Fetch(&type, &value, &traceback);
-        dlx_source_close(&source);
-        PyErr_Restore(type, value, traceback);
-    }
+    dlx_source_close(&source);
     return result;
 }

@@ -7,15 +7,8 @@
 
 #include "source.h"
 
-typedef enum dlx_consumer {
-    DLX_TO_TENSOR,
-    DLX_TO_NUMPY,
-    DLX_TO_TORCH,
-    DLX_TO_JAX,
-} dlx_consumer;
-
 /* One hand-off from any producer to a framework with a route in C. */
-DLX_GIVE PyObject *dlx_hand_off(dlx_state *state, PyObject *x, dlx_consumer consumer,
+DLX_GIVE PyObject *dlx_hand_off(dlx_state *state, PyObject *x,
                                 const dlx_request *request);
 
 /* Turn what a consuming framework raised into an ExchangeError that says what it was

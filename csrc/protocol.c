@@ -7,6 +7,8 @@
 
 #include "arguments.h"
 #include "capsule.h"
+#include "order.h"
+#include "raise.h"
 #include "tensor.h"
 
 /* ---- __dlpack__ ------------------------------------------------------------------- */
@@ -61,16 +63,49 @@ read_dl_device(const dlx_tensor *tensor, PyObject *value)
     return -1;
 }
 
-/* Clauses: S13. */
+/* Make the consumer's stream wait for the ready event. As a plain producer we use the
+ * stream during the call only. Clauses: S06-S13, S17, S36. */
 static int
-read_stream(const dlx_tensor *tensor, PyObject *value)
+order_for(dlx_tensor *tensor, PyObject *value)
 {
-    if (value == NULL || value == Py_None) {
+    dlx_state *state = tensor->state;
+    DLDevice on = dlx_order_device(tensor->view.device);
+    dlx_lease *lease = tensor->hold.lease;
+    dlx_stream_ref consumer = {.is_owned = false};
+    dlx_error error;
+    dlx_status status;
+    bool vouched = false;
+    if (tensor->view.device.device_type == kDLCPU) {
+        if (value == NULL || value == Py_None) {
+            return 0;
+        }
+        dlx_raise(state->StreamError,
+                  "host memory has no stream: pass stream=None, not %R", value);
+        return -1;
+    }
+    if (value != NULL && value != Py_None) {
+        if (dlx_stream_read(state, value, on, &vouched, &consumer) < 0) {
+            return -1;
+        }
+    } else if (dlx_stream_init(&consumer.stream, (int32_t)on.device_type, on.device_id, 0,
+                               &error) != DLX_OK) { /* None: the default stream */
+        dlx_raise_driver(state, &error);
+        return -1;
+    }
+    if (vouched || lease == NULL || lease->ready == NULL) {
         return 0;
     }
-    dlx_raise(tensor->state->StreamError,
-              "host memory has no stream: pass stream=None, not %R", value);
-    return -1;
+    dlx_event *ready = dlx_event_keep(lease->ready);
+    Py_BEGIN_ALLOW_THREADS
+    status = dlx_event_wait(ready, consumer.stream, &error);
+    Py_END_ALLOW_THREADS
+    dlx_event_release(ready);
+    dlx_stream_ref_clear(&consumer);
+    if (status != DLX_OK) {
+        dlx_raise_driver(state, &error);
+        return -1;
+    }
+    return 0;
 }
 
 PyObject *
@@ -99,9 +134,12 @@ dlx_tensor_dlpack(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (dlx_keywords_read("__dlpack__", args, kwnames, known, 4) < 0 ||
         dlx_copy_read(copy_value, &copy) < 0 ||
         read_max_version(max_version, &versioned) < 0 ||
-        read_dl_device(tensor, dl_device) < 0 || read_stream(tensor, stream) < 0 ||
+        read_dl_device(tensor, dl_device) < 0 ||
         dlx_tensor_open(state, self, &source) < 0) {
         return NULL;
+    }
+    if (order_for(tensor, stream) < 0) {
+        goto fail;
     }
     if (copy == 1 && dlx_source_copy(state, &source) < 0) {
         goto fail;

@@ -6,15 +6,38 @@
 #ifndef DLX_SOURCE_H_
 #define DLX_SOURCE_H_
 
-#include "hold.h"
+#include "lease.h"
 #include "layout.h"
+
+/* Who consumes; the numbers are known to dlexchange.adapters. */
+typedef enum dlx_consumer {
+    DLX_TO_TENSOR,
+    DLX_TO_NUMPY,
+    DLX_TO_TORCH,
+    DLX_TO_JAX,
+} dlx_consumer;
 
 /* What the caller of a hand-off asked for. */
 typedef struct dlx_request {
     int copy;         /* -1: if needed, 0: never, 1: always */
     bool managed;     /* a managed tensor is wanted where the producer has one */
-    PyObject *stream; /* borrowed; NULL or None: nothing was said */
+    PyObject *stream; /* borrowed; NULL: nothing was said */
+    dlx_consumer consumer;
 } dlx_request;
+
+/* What a hand-off of device memory knows of streams (order.c). */
+typedef struct dlx_order {
+    bool is_active;        /* the fields below are filled */
+    bool vouched;          /* stream=-1: no driver call */
+    bool producer_ordered; /* __dlpack__(stream=C) has done it */
+    bool nothing_pending;  /* the producer says so (CAI with stream None) */
+    bool edge;             /* P is the allocation's stream, and lives on */
+    bool producer_is_borrowed; /* P is a stream of ours for this call only */
+    DLDevice streams_on;
+    dlx_stream_ref producer, consumer;
+    dlx_event *ready;        /* of the Tensor that is the source; borrowed */
+    struct dlx_lease *lease; /* of the Tensor that is the source; borrowed */
+} dlx_order;
 
 typedef struct dlx_source {
     DLTensor view; /* shape and strides may belong to the producer: copy to keep */
@@ -22,6 +45,7 @@ typedef struct dlx_source {
     dlx_hold hold;
     dlx_route route;
     const char *framework; /* for messages; static storage */
+    dlx_order order;
     int64_t shape[DLX_MAX_NDIM]; /* room for a copy's; uninitialised otherwise */
     int64_t strides[DLX_MAX_NDIM];
 } dlx_source;
@@ -46,9 +70,7 @@ int dlx_source_open(dlx_state *state, PyObject *x, const dlx_request *request,
 static inline void
 dlx_source_close(dlx_source *source)
 {
-    if (source->hold.kind != DLX_HOLD_NOTHING) {
-        dlx_hold_drop(&source->hold);
-    }
+    dlx_hold_end(&source->hold);
 }
 
 /* Replace host memory by a row-major copy of our own, aligned to 64 bytes. Counted in

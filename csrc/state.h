@@ -26,6 +26,7 @@ typedef enum dlx_route {
     DLX_ROUTE_JAX,         /* jaxlib's buffer_to_dlpack_managed_tensor */
     DLX_ROUTE_DLPACK,      /* __dlpack__, versioned or legacy */
     DLX_ROUTE_CAPSULE,     /* a bare PyCapsule */
+    DLX_ROUTE_CAI,         /* only __cuda_array_interface__ */
     DLX_ROUTE_PREPARE,     /* a Python adapter turns it into a producer first */
     DLX_ROUTE_REFUSE,      /* an adapter says why not */
     DLX_ROUTE_NONE,        /* nothing that can be exchanged */
@@ -41,10 +42,16 @@ typedef struct dlx_entry {
     bool ignores_stream; /* a producer known to order nothing */
     bool no_max_version; /* its __dlpack__ does not know the keyword */
     bool torch_guards;   /* a torch subclass: ask is_conj and is_neg */
+    bool minus_one_is_handle; /* a producer that takes stream=-1 for a handle (jax) */
     const DLPackExchangeAPI *api;
+    PyObject *dlpack; /* __dlpack__ of the type, borrowed from it, where no instance can
+                       * have another; else NULL */
     const char *framework; /* static storage */
     PyObject *prepare; /* NULL, or a callable: makes a producer of x (ROUTE_PREPARE), or
                         * raises where its memory is not its values (other routes) */
+    PyObject *allocation_stream; /* NULL, or a callable: the stream that x was allocated
+                                  * on, owned by x; an edge needs it */
+    PyObject *work_stream; /* NULL, or a callable that tells the stream x is used on */
 } dlx_entry;
 
 #define DLX_CACHE_SIZE 64
@@ -83,13 +90,20 @@ typedef struct dlx_counts {
 
 typedef struct dlx_state {
     PyTypeObject *tensor_type;
+    PyTypeObject *stream_type;
+    PyTypeObject *event_type;
+    PyTypeObject *completion_type;
     PyObject *ExchangeError;
     PyObject *CopyError;
     PyObject *StreamError;
+    PyObject *CaptureError;
+    PyObject *DriverError;
+    PyObject *DeviceLost;
     PyObject *ReadOnlyWarning;
     PyObject *make_dtype;  /* dlexchange.device.DType */
     PyObject *make_device; /* dlexchange.device.Device */
     PyObject *adapters;    /* the module dlexchange.adapters */
+    PyObject *streams;     /* the module dlexchange.adapters.streams */
     PyObject *exchange_api_capsule;
     const DLPackExchangeAPI *torch_api; /* NULL until torch is first needed */
     PyObject *consumers;                /* what convert() was asked for -> its route */

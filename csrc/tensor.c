@@ -9,6 +9,9 @@
 #include <structmember.h>
 
 #include "alloc.h"
+#include "cai.h"
+#include "order.h"
+#include "stream_type.h"
 
 static dlx_tensor *
 tensor_alloc(dlx_state *state)
@@ -18,9 +21,32 @@ tensor_alloc(dlx_state *state)
         state->free_tensors = tensor->next_free;
         state->free_tensors_count--;
         (void)PyObject_Init((PyObject *)tensor, state->tensor_type);
-        return tensor;
+    } else {
+        tensor = PyObject_New(dlx_tensor, state->tensor_type);
     }
-    return PyObject_New(dlx_tensor, state->tensor_type);
+    if (tensor != NULL) {
+        tensor->state = state;
+        tensor->exports = 0;
+        tensor->closed = false;
+        tensor->lent = false;
+        tensor->far_dims = NULL;
+        tensor->hold = (dlx_hold){.kind = DLX_HOLD_NOTHING};
+        state->counts.tensors++;
+    }
+    return tensor;
+}
+
+dlx_tensor *
+dlx_tensor_blank(dlx_state *state, int32_t ndim)
+{
+    dlx_tensor *tensor = tensor_alloc(state);
+    if (tensor != NULL) {
+        tensor->view.ndim = ndim;
+        tensor->view.shape = tensor->dims;
+        tensor->view.strides = tensor->dims + ndim;
+        tensor->view.byte_offset = 0;
+    }
+    return tensor;
 }
 
 PyObject *
@@ -39,17 +65,12 @@ dlx_tensor_new(dlx_state *state, dlx_source *source)
     if (tensor == NULL) {
         goto fail;
     }
-    tensor->state = state;
     tensor->flags = source->flags;
     tensor->hold = source->hold;
-    tensor->exports = 0;
-    tensor->closed = false;
-    tensor->lent = false;
     tensor->far_dims = far_dims;
     dlx_view_publish(&tensor->view, &source->view,
                      far_dims != NULL ? far_dims : tensor->dims);
     source->hold.kind = DLX_HOLD_NOTHING;
-    state->counts.tensors++;
     return (PyObject *)tensor;
 
 fail:
@@ -76,9 +97,7 @@ tensor_dealloc(PyObject *self)
         PyObject_Free(self);
     }
     Py_DECREF(type);
-    if (hold.kind != DLX_HOLD_NOTHING) { /* last: it may run anything, also us */
-        dlx_hold_drop(&hold);
-    }
+    dlx_hold_end(&hold); /* last: it may run anything, also us */
 }
 
 int
@@ -103,7 +122,7 @@ dlx_tensor_export_end(dlx_tensor *tensor)
 {
     tensor->exports--;
     if (tensor->closed && tensor->exports == 0 && !tensor->lent) {
-        dlx_hold_drop(&tensor->hold);
+        dlx_hold_end(&tensor->hold);
     }
 }
 
@@ -114,7 +133,7 @@ tensor_close(PyObject *self, PyObject *unused)
     dlx_tensor *tensor = (dlx_tensor *)self;
     tensor->closed = true;
     if (tensor->exports == 0 && !tensor->lent) {
-        dlx_hold_drop(&tensor->hold);
+        dlx_hold_end(&tensor->hold);
     }
     Py_RETURN_NONE;
 }
@@ -238,6 +257,57 @@ get_closed(PyObject *self, void *closure)
 }
 
 static PyObject *
+get_ready_event(PyObject *self, void *closure)
+{
+    (void)closure;
+    dlx_tensor *tensor = (dlx_tensor *)self;
+    dlx_lease *lease = tensor->hold.lease;
+    if (lease == NULL || lease->ready == NULL) {
+        Py_RETURN_NONE;
+    }
+    dlx_event *event = dlx_event_keep(lease->ready);
+    PyObject *object = dlx_event_object_new(tensor->state, event);
+    if (object == NULL) {
+        dlx_event_release(event);
+    }
+    return object;
+}
+
+/* Add a stream to those that the release waits for. */
+static PyObject *
+tensor_record_stream(PyObject *self, PyObject *stream)
+{
+    dlx_tensor *tensor = (dlx_tensor *)self;
+    dlx_stream_ref consumer;
+    bool vouched;
+    DLDevice on = dlx_order_device(tensor->view.device);
+    if (tensor->closed) {
+        PyErr_SetString(PyExc_ValueError, "this Tensor has been closed");
+        return NULL;
+    }
+    if (on.device_type == 0) {
+        return dlx_raise(tensor->state->StreamError,
+                         "this Tensor is in memory that no stream uses");
+    }
+    if (dlx_stream_read(tensor->state, stream, on, &vouched, &consumer) < 0) {
+        return NULL;
+    }
+    if (vouched) {
+        return dlx_raise(tensor->state->StreamError, "there is no stream -1 to record");
+    }
+    if (tensor->hold.lease == NULL) {
+        tensor->hold.lease = dlx_lease_new();
+    }
+    if (tensor->hold.lease == NULL ||
+        dlx_lease_add_consumer(tensor->state, tensor->hold.lease, &consumer) < 0) {
+        dlx_stream_ref_clear(&consumer);
+        return NULL;
+    }
+    dlx_stream_ref_clear(&consumer);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 tensor_repr(PyObject *self)
 {
     PyObject *shape = NULL, *dtype = NULL, *device = NULL, *repr = NULL;
@@ -275,6 +345,12 @@ static PyGetSetDef getset[] = {
     {"closed", get_closed, NULL, "True after close().", NULL},
     {"__array_interface__", dlx_tensor_array_interface, NULL,
      "numpy's array interface, version 3. Host memory only.", NULL},
+    {"__cuda_array_interface__", dlx_tensor_cuda_array_interface, NULL,
+     "The CUDA Array Interface, version 3. CUDA memory only; the stream it names is one of\n"
+     "ours, behind the work that made the data.",
+     NULL},
+    {"ready_event", get_ready_event, NULL,
+     "Event of the work that made the data; None where there is none.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -287,6 +363,14 @@ static PyMethodDef methods[] = {
                "Ownership\n---------\n"
                "The producer's memory is released when the last export ends; where its\n"
                "address was given out (`__array_interface__`), when the Tensor dies.")},
+    {"record_stream", tensor_record_stream, METH_O,
+     PyDoc_STR("record_stream($self, stream, /)\n--\n\n"
+               "Note that work on a further stream uses the memory.\n\n"
+               "Parameters\n----------\n"
+               "stream : stream\n    One that somebody owns.\n\n"
+               "Synchronization\n---------------\n"
+               "The memory is released behind all work queued on `stream` by then. The\n"
+               "host does not block.")},
     {"__enter__", tensor_enter, METH_NOARGS, NULL},
     {"__exit__", tensor_exit, METH_VARARGS, NULL},
     {"__dlpack__", (PyCFunction)(void (*)(void))dlx_tensor_dlpack,

@@ -196,7 +196,8 @@ dlx_torch_make(dlx_state *state, const dlx_request *request, dlx_source *source)
 {
     const DLPackExchangeAPI *api = state->torch_api;
     PyObject *result = NULL;
-    if (source->route == DLX_ROUTE_TORCH && source->hold.kind == DLX_HOLD_VERSIONED) {
+    if (source->route == DLX_ROUTE_TORCH && source->hold.kind == DLX_HOLD_VERSIONED &&
+        source->hold.lease == NULL) {
         result = import_own(api, source);
     } else {
         if (dlx_layout_has_negative_stride(&source->view) &&
@@ -219,6 +220,13 @@ dlx_torch_make(dlx_state *state, const dlx_request *request, dlx_source *source)
             return NULL;
         }
         result = import_block(state, api, source);
+    }
+    if (result != NULL && request->copy == 1 &&
+        source->view.device.device_type != kDLCPU) { /* torch's own copy, on C */
+        Py_SETREF(result, PyObject_CallMethod(state->adapters, "copy_torch", "OO", result,
+                                              request->stream != NULL ? request->stream
+                                                                      : Py_None));
+        state->counts.copies++;
     }
     if (result == NULL) {
         dlx_consumer_refused(state, "torch", source);

@@ -16,6 +16,8 @@ from .errors import (
     ExchangeError,
     StreamError,
 )
+from .ready import Ready, host, ready
+from .stream import Event, Stream, current_stream, push, record_stream
 from .exchange import FrameworkInfo, Stats, frameworks, get_include, stats, strict, to_cupy
 
 __version__ = "0.1.0"
@@ -28,16 +30,24 @@ __all__ = [
     "DeviceLost",
     "DeviceType",
     "DriverError",
+    "Event",
     "ExchangeError",
     "FrameworkInfo",
+    "Ready",
     "Stats",
+    "Stream",
     "StreamError",
     "Tensor",
     "convert",
+    "current_stream",
     "errors",
     "frameworks",
     "from_dlpack",
     "get_include",
+    "host",
+    "push",
+    "ready",
+    "record_stream",
     "stats",
     "strict",
     "to_cupy",

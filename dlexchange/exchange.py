@@ -27,6 +27,22 @@ class Stats(NamedTuple):
     """Tensor objects alive."""
     blocks: int
     """Managed tensors handed out and not yet deleted."""
+    pushes: int
+    """Events recorded on one stream and waited for by another, for a hand-off."""
+    elided: int
+    """Hand-offs and waits that needed no driver call."""
+    edges: int
+    """Releases ordered by an event that the producer's stream waits for."""
+    parked: int
+    """Releases that wait for their event now."""
+    held: int
+    """Releases that wait for a graph capture to end."""
+    events_created: int
+    """Driver events ever created; they are pooled."""
+    events_in_use: int
+    """Driver events that Tensors, releases and awaits hold now."""
+    notifications: int
+    """Awaits pending."""
 
     @property
     def live(self) -> int:
@@ -36,7 +52,10 @@ class Stats(NamedTuple):
 
 def stats() -> Stats:
     """Return the counters of this process."""
-    return Stats(**_core._stats())
+    raw = _core._stats()
+    for name in ("leaked", "host_waits", "copies"):
+        raw[name] += raw.pop(f"{name}_by_driver")
+    return Stats(**{name: raw[name] for name in Stats._fields})
 
 
 @contextmanager

@@ -31,6 +31,7 @@ __all__ = ["ADAPTERS", "Route", "adapter_of", "classify", "consumer", "place"]
 
 #: Name of the adapter module by the first part of a type's ``__module__``.
 ADAPTERS = {
+    "dlexchange": "simulated",
     "numpy": "numpy",
     "torch": "torch",
     "jax": "jax",
@@ -65,6 +66,9 @@ class Route(NamedTuple):
     immutable: bool = False
     ignores_stream: bool = False
     torch_guards: bool = False
+    minus_one_is_handle: bool = False
+    work_stream: Callable[[Any], Any] | None = None
+    allocation_stream: Callable[[Any], Any] | None = None
 
 
 def adapter_of(cls: type) -> ModuleType | None:
@@ -90,6 +94,8 @@ def by_protocol(cls: type, **fields: Any) -> Route:
         return Route("exchange", name, api, **fields)
     if hasattr(cls, "__dlpack__"):
         return Route("dlpack", name, **fields)
+    if hasattr(cls, "__cuda_array_interface__"):
+        return Route("cai", name, **fields)
     return Route("refuse", name)
 
 
@@ -152,6 +158,34 @@ def place(x: Any, device: Any, stream: Any, copy: bool | None) -> Any:
         _count_copy()
         return from_dlpack(capsule)
     raise CopyError(f"dlexchange cannot copy from {here} to {wanted} yet")
+
+
+def read_cuda_array_interface(x: Any) -> tuple[Any, ...]:
+    """Read ``x.__cuda_array_interface__`` for the core (cai.c)."""
+    from .cuda_array_interface import read
+
+    return read(x)
+
+
+def show_cuda_array_interface(tensor: Any, stream: int | None) -> dict[str, Any]:
+    """Make a Tensor's ``__cuda_array_interface__`` for the core (cai.c)."""
+    from .cuda_array_interface import show
+
+    return show(tensor, stream)
+
+
+def copy_torch(tensor: Any, stream: Any) -> Any:
+    """Copy a torch tensor in device memory on the consumer's stream (torch.c)."""
+    from .torch import copy
+
+    return copy(tensor, stream)
+
+
+def jax_of_device_tensor(tensor: Any, copy: bool | None) -> Any:
+    """Make a jax array of device memory (jax.c)."""
+    from .jax import from_device_tensor
+
+    return from_device_tensor(tensor, copy)
 
 
 def extra_numpy_dtypes() -> list[tuple[int, int, Any]]:

@@ -25,7 +25,7 @@ def classify(cls: type) -> Route | None:
     if cls is getattr(sys.modules.get("jaxlib._jax"), "ArrayImpl", None) and _jax_load():
         return Route("jax", "jax", immutable=True)
     if hasattr(cls, "__dlpack__"):
-        return Route("dlpack", "jax", immutable=True)
+        return Route("dlpack", "jax", immutable=True, minus_one_is_handle=True)
     return Route(
         "refuse",
         "jax",
@@ -99,6 +99,24 @@ def from_tensor(tensor: Any, copy: bool | None) -> Any:
     import jax
 
     return jax.dlpack.from_dlpack(tensor, copy=copy)
+
+
+#: Device memory that jax arrays share, kept until the process ends or record_stream tells
+#: how long jax uses it: when jax runs the deleter of foreign memory is not known.
+_shared_on_device: list[Any] = []
+
+
+def from_device_tensor(tensor: Any, copy: bool | None) -> Any:
+    """Import device memory; a copy unless ``copy=False`` forbids it.
+
+    jax passes its own stream to the Tensor's ``__dlpack__``, so the import is ordered.
+    """
+    import jax
+
+    if copy is False:
+        _shared_on_device.append(tensor)
+        return jax.dlpack.from_dlpack(tensor, copy=False)
+    return jax.dlpack.from_dlpack(tensor, copy=True)
 
 
 def _canonical(array: Any) -> Any:

@@ -6,7 +6,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from . import Route
+from . import Route, streams
 from .info import Report, has_exchange_api
 
 MODULE = "torch"
@@ -63,6 +63,17 @@ def locate_lazy_bits() -> bool:
 
         _located = _torch_locate(_specimens())
     return _located
+
+
+def copy(tensor: Any, stream: Any) -> Any:
+    """Clone on the stream that the consumer named, or on torch's current one."""
+    import torch
+
+    if stream is None or stream == -1:
+        return tensor.clone()
+    handle = streams.resolve(stream, 2, tensor.device.index or 0).handle
+    with torch.cuda.stream(torch.cuda.ExternalStream(handle, device=tensor.device)):
+        return tensor.clone()
 
 
 def _specimens() -> list[tuple[Any, int, bool, bool, int]]:

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Implementation of lease.h.
+ */
+#include "lease.h"
+
+#include <pthread.h>
+
+#include "alloc.h"
+#include "raise.h"
+
+#define BUCKETS 256
+
+static struct {
+    pthread_mutex_t lock; /* never held over a driver call or the GIL */
+    dlx_lease *buckets[BUCKETS];
+} registry = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+void
+dlx_stream_ref_clear(dlx_stream_ref *ref)
+{
+    if (ref->is_pooled) {
+        dlx_stream_release(ref->stream);
+    }
+    Py_CLEAR(ref->owner);
+    ref->is_pooled = false;
+    ref->stream.device_type = 0;
+}
+
+dlx_lease *
+dlx_lease_new(void)
+{
+    dlx_lease *lease = dlx_alloc(sizeof *lease);
+    if (lease == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    *lease = (dlx_lease){.thread = dlx_thread_id(), .room = DLX_LEASE_INLINE};
+    lease->consumers = lease->inline_consumers;
+    return lease;
+}
+
+int
+dlx_lease_add_consumer(dlx_state *state, dlx_lease *lease, dlx_stream_ref *consumer)
+{
+    if (!consumer->is_owned) {
+        if (state->strict) {
+            dlx_raise(state->StreamError,
+                      "stream handle %p has no owner, so the release of this memory cannot "
+                      "be ordered behind it; pass an object (dx.Stream.from_handle(..., "
+                      "owner=...))",
+                      (void *)consumer->stream.handle);
+            return -1;
+        }
+        return 0;
+    }
+    for (size_t i = 0; i < lease->n_consumers; i++) {
+        if (dlx_stream_same(lease->consumers[i].stream, consumer->stream, true)) {
+            dlx_stream_ref_clear(consumer);
+            return 0;
+        }
+    }
+    if (lease->n_consumers == lease->room) {
+        dlx_stream_ref *more = dlx_alloc(2 * lease->room * sizeof *more);
+        if (more == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        for (size_t i = 0; i < lease->n_consumers; i++) {
+            more[i] = lease->consumers[i];
+        }
+        if (lease->consumers != lease->inline_consumers) {
+            free(lease->consumers);
+        }
+        lease->consumers = more;
+        lease->room *= 2;
+    }
+    lease->consumers[lease->n_consumers++] = *consumer;
+    *consumer = (dlx_stream_ref){.is_owned = true};
+    return 0;
+}
+
+/* ---- registry --------------------------------------------------------------------- */
+
+static dlx_lease **
+bucket_of(uintptr_t address)
+{
+    return &registry.buckets[(address >> 8) % BUCKETS];
+}
+
+void
+dlx_lease_register(dlx_lease *lease, uintptr_t address)
+{
+    pthread_mutex_lock(&registry.lock);
+    dlx_lease **head = bucket_of(address);
+    lease->address = address;
+    lease->next = *head;
+    lease->link = head;
+    if (lease->next != NULL) {
+        lease->next->link = &lease->next;
+    }
+    *head = lease;
+    pthread_mutex_unlock(&registry.lock);
+}
+
+static void
+unregister(dlx_lease *lease)
+{
+    if (lease->address == 0) {
+        return;
+    }
+    pthread_mutex_lock(&registry.lock);
+    *lease->link = lease->next;
+    if (lease->next != NULL) {
+        lease->next->link = lease->link;
+    }
+    lease->address = 0;
+    pthread_mutex_unlock(&registry.lock);
+}
+
+int
+dlx_lease_record_stream(dlx_state *state, uintptr_t address, const dlx_stream_ref *consumer)
+{
+    int found = 0;
+    pthread_mutex_lock(&registry.lock);
+    for (dlx_lease *lease = *bucket_of(address); found >= 0 && lease != NULL;
+         lease = lease->next) {
+        if (lease->address == address) {
+            dlx_stream_ref mine = *consumer;
+            Py_XINCREF(mine.owner);
+            if (dlx_lease_add_consumer(state, lease, &mine) < 0) {
+                found = -1;
+            } else {
+                found++;
+            }
+            Py_XDECREF(mine.owner);
+        }
+    }
+    pthread_mutex_unlock(&registry.lock);
+    return found;
+}
+
+/* ---- release ---------------------------------------------------------------------- */
+
+void
+dlx_lease_free(dlx_lease *lease)
+{
+    if (lease == NULL) {
+        return;
+    }
+    unregister(lease);
+    dlx_event_release(lease->ready);
+    dlx_stream_ref_clear(&lease->producer);
+    for (size_t i = 0; i < lease->n_consumers; i++) {
+        dlx_stream_ref_clear(&lease->consumers[i]);
+    }
+    if (lease->consumers != lease->inline_consumers) {
+        free(lease->consumers);
+    }
+    free(lease);
+}
+
+/* The end of a release: GIL held, on whatever thread. */
+static void
+drop_attached(dlx_lease *lease)
+{
+    dlx_hold hold = lease->hold;
+    dlx_lease_free(lease);
+    dlx_hold_end(&hold);
+}
+
+/* On the reaper's thread, which has entered Python for the batch. */
+static void
+drop_on_reaper(void *arg)
+{
+    drop_attached(arg);
+}
+
+/* NULL where no stream has used the memory but the producer's own. */
+static bool
+request_of(dlx_lease *lease, dlx_stream *streams, size_t room, dlx_release_request *out)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < lease->n_consumers && n < room; i++) {
+        streams[n++] = lease->consumers[i].stream;
+    }
+    *out = (dlx_release_request){.consumers = streams,
+                                 .n_consumers = n,
+                                 .thread = lease->thread,
+                                 .drop = drop_on_reaper,
+                                 .arg = lease};
+    if (lease->edge) {
+        out->producer = lease->producer.stream;
+    }
+    return n > 0;
+}
+
+#define MAX_STREAMS 64
+
+void
+dlx_lease_release(dlx_lease *lease, dlx_hold *hold, bool attached)
+{
+    dlx_stream streams[MAX_STREAMS];
+    dlx_release_request request;
+    dlx_release_result result = DLX_RELEASE_NOW;
+    dlx_error error;
+    unregister(lease);
+    lease->hold = *hold;
+    hold->kind = DLX_HOLD_NOTHING;
+    hold->lease = NULL;
+    lease->hold.lease = NULL;
+    bool driven = request_of(lease, streams, MAX_STREAMS, &request);
+    if (driven && attached) {
+        Py_BEGIN_ALLOW_THREADS
+        result = dlx_release(&request, &error);
+        Py_END_ALLOW_THREADS
+    } else if (driven) {
+        result = dlx_release(&request, &error);
+    }
+    if (result == DLX_RELEASE_NOW && attached) {
+        drop_attached(lease);
+    } else if (result == DLX_RELEASE_NOW) {
+        PyGILState_STATE gil = PyGILState_Ensure();
+        drop_attached(lease);
+        PyGILState_Release(gil);
+    } else if (result == DLX_RELEASE_LEAKED) {
+        dlx_warn_leak(&error, attached);
+    }
+}
+
+void
+dlx_lease_defer(dlx_lease *lease, dlx_hold *hold)
+{
+    dlx_stream streams[MAX_STREAMS];
+    dlx_release_request request;
+    unregister(lease);
+    lease->hold = *hold;
+    hold->kind = DLX_HOLD_NOTHING;
+    hold->lease = NULL;
+    lease->hold.lease = NULL;
+    (void)request_of(lease, streams, MAX_STREAMS, &request);
+    dlx_release_defer(&request);
+}
+
+/* ---- the reaper's way to the GIL -------------------------------------------------- */
+
+static _Thread_local PyGILState_STATE reaper_gil;
+
+static bool
+reaper_enter(void)
+{
+    if (dlx_thread_kind() == DLX_THREAD_LATE) {
+        return false;
+    }
+    reaper_gil = PyGILState_Ensure();
+    return true;
+}
+
+static void
+reaper_leave(void)
+{
+    PyGILState_Release(reaper_gil);
+}
+
+int
+dlx_lease_setup(void)
+{
+    dlx_reaper_configure(reaper_enter, reaper_leave);
+    return 0;
+}

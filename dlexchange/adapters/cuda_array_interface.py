@@ -1,0 +1,86 @@
+"""The CUDA Array Interface, version 3: read for the core, and shown by Tensor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import ExchangeError, StreamError
+
+_KINDS = {"i": 0, "u": 1, "f": 2, "c": 5, "b": 6}
+_LETTERS = {code: kind for kind, code in _KINDS.items()}
+
+
+def read(x: Any) -> tuple[Any, ...]:
+    """Read an object's interface.
+
+    Returns
+    -------
+    tuple
+        (address, shape, strides in elements or None, (code, bits), read-only, device,
+        stream or None)
+
+    Raises
+    ------
+    ExchangeError
+        A mask, a dtype that DLPack cannot name, or strides between elements.
+    StreamError
+        The stream is 0, which the interface forbids.
+    """
+    interface = x.__cuda_array_interface__
+    name = type(x).__name__
+    if interface.get("mask") is not None:
+        raise ExchangeError(f"{name}: a masked __cuda_array_interface__ cannot be exchanged")
+    typestr = interface["typestr"]
+    order, kind, itemsize = typestr[0], typestr[1], int(typestr[2:])
+    if kind not in _KINDS or (order == ">" and itemsize > 1):
+        raise ExchangeError(f"{name}: DLPack has no name for typestr {typestr!r}")
+    address, read_only = interface["data"]
+    strides = interface.get("strides")
+    if strides is not None:
+        if any(step % itemsize for step in strides):
+            raise ExchangeError(f"{name}: strides {strides} are not multiples of {itemsize} bytes")
+        strides = tuple(step // itemsize for step in strides)
+    stream = interface.get("stream")
+    if stream == 0:
+        raise StreamError(
+            f"{name}: __cuda_array_interface__ names stream 0, which is forbidden because it "
+            "is ambiguous (1 is the legacy, 2 the per-thread default stream)"
+        )
+    dtype = (_KINDS[kind], 8 * itemsize)
+    return (
+        address or 0,
+        tuple(interface["shape"]),
+        strides,
+        dtype,
+        bool(read_only),
+        device_of(x),
+        stream,
+    )
+
+
+def device_of(x: Any) -> int:
+    """Number of the CUDA device of an object, by what its library tells; else 0."""
+    device = getattr(x, "device", None)
+    for name in ("id", "index", "device_id"):
+        number = getattr(device, name, None)
+        if isinstance(number, int):
+            return number
+    context = getattr(getattr(x, "gpu_data", None), "context", None)  # numba
+    number = getattr(getattr(context, "device", None), "id", 0)
+    return number if isinstance(number, int) else 0
+
+
+def show(tensor: Any, stream: int | None) -> dict[str, Any]:
+    """Make the dict of a Tensor; the stream is one the core keeps."""
+    code, bits, lanes = tensor.dtype
+    if code not in _LETTERS or lanes != 1 or bits % 8:
+        raise AttributeError(f"__cuda_array_interface__ cannot name dtype {tensor.dtype}")
+    itemsize = bits // 8
+    return {
+        "shape": tensor.shape,
+        "typestr": f"{'|' if itemsize == 1 else '<'}{_LETTERS[code]}{itemsize}",
+        "data": (tensor.data_ptr, tensor.readonly),
+        "strides": tuple(step * itemsize for step in tensor.strides),
+        "stream": stream,
+        "version": 3,
+    }

@@ -1,0 +1,143 @@
+"""Streams of the frameworks: from what people pass to a dlexchange.Stream.
+
+`resolve` is asked by the core for each `stream` argument that is neither one of ours nor an
+integer; `current` by `dlexchange.current_stream`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ..device import Device, DeviceType
+from ..errors import StreamError
+
+__all__ = ["current", "resolve"]
+
+
+def _cuda_stream_protocol(x: Any) -> int | None:
+    method = getattr(x, "__cuda_stream__", None)
+    if method is None:
+        return None
+    pair = method() if callable(method) else method
+    return int(pair[1])
+
+
+def _attribute(name: str) -> Callable[[Any], int | None]:
+    def read(x: Any) -> int | None:
+        value = getattr(x, name, None)
+        value = getattr(value, "value", value)  # ctypes, as numba's handles
+        if callable(value):
+            return None
+        try:
+            return None if value is None else int(value)
+        except (TypeError, ValueError):
+            return None
+
+    return read
+
+
+#: Ways to a CUDA or HIP handle, in order: the protocol, torch, CuPy, numba, cuda.core.
+_WAYS = (
+    _cuda_stream_protocol,
+    _attribute("cuda_stream"),
+    _attribute("ptr"),
+    _attribute("handle"),
+)
+
+
+def _device_of_stream(x: Any) -> int | None:
+    """Number of the device a framework's stream says it is on, or None."""
+    device = getattr(x, "device", None)
+    for value in (
+        getattr(device, "index", None),
+        getattr(device, "device_id", None),
+        getattr(x, "device_index", None),
+        getattr(x, "device_id", None),
+    ):
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
+    return None
+
+
+def resolve(x: Any, device_type: int, device_id: int) -> Any:
+    """Make a Stream of a framework's stream object, which then owns the handle.
+
+    Raises
+    ------
+    StreamError
+        It is not a stream, or of another device than the memory.
+    """
+    from .._core import Stream
+
+    if isinstance(x, bool) or isinstance(x, (str, bytes, float)):
+        raise TypeError(f"{x!r} is not a stream: pass a stream object or the protocol's integer")
+    device = Device(device_type, device_id)
+    for way in _WAYS:
+        handle = way(x)
+        if handle is not None:
+            on = _device_of_stream(x)
+            if on is not None and on != device_id:
+                raise StreamError(
+                    f"{x!r} is a stream of device {on}, but the memory is on {device}"
+                )
+            return Stream.from_handle(device, handle, owner=x)
+    raise TypeError(
+        f"{type(x).__name__} is not a stream: pass a dlexchange.Stream, an object with "
+        "__cuda_stream__, a stream of torch, CuPy, numba or cuda.core, or the protocol's integer"
+    )
+
+
+def _current_torch(device: Device) -> Any:
+    import torch
+
+    from .._core import _work_stream
+
+    return _work_stream(torch.Tensor, device.type, device.id)
+
+
+def _current_cupy(device: Device) -> Any:
+    import cupy
+
+    with cupy.cuda.Device(device.id):
+        return resolve(cupy.cuda.get_current_stream(), device.type, device.id)
+
+
+_CURRENT: dict[str, Callable[[Device], Any]] = {"torch": _current_torch, "cupy": _current_cupy}
+
+
+def current(x: Any, device: Any) -> Any:
+    """Find the current stream of a framework, or the stream an array is used on."""
+    from .. import adapters
+    from .._core import Stream, _work_stream
+
+    cls = x if isinstance(x, type) else type(x)
+    wanted = None
+    if device is not None:
+        wanted = Device.of(device)
+    elif hasattr(x, "__dlpack_device__") and not isinstance(x, type):
+        wanted = Device.of(tuple(x.__dlpack_device__()))
+    else:
+        wanted = Device(int(DeviceType.CUDA), 0)
+    if wanted.type in (DeviceType.CUDA_HOST, DeviceType.CUDA_MANAGED):
+        wanted = Device(int(DeviceType.CUDA), wanted.id)
+    if wanted.type == DeviceType.CPU:
+        raise StreamError("host memory has no stream")
+    name = adapters._framework_name(x)
+    if name in _CURRENT and name in sys.modules:
+        return _CURRENT[name](wanted)
+    if not isinstance(x, (str, type)) and not hasattr(x, "__path__"):
+        route = adapters.classify(cls)
+        if route.work_stream is not None:
+            found = route.work_stream(x)
+            if isinstance(found, Stream):
+                return found
+            if isinstance(found, int):
+                return Stream.from_handle(wanted, found)
+            return resolve(found, wanted.type, wanted.id)
+    if isinstance(cls, type) and cls is not str:
+        found = _work_stream(cls, wanted.type, wanted.id)
+        if found is not None:
+            return found
+    raise StreamError(f"dlexchange cannot tell the current stream of {name!r}; name one")

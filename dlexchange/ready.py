@@ -1,0 +1,241 @@
+"""Awaiting a device: `ready` and `host`, on asyncio and on trio, without a blocked thread."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import queue
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
+
+from . import _core
+from ._core import Tensor, from_dlpack, to_numpy
+from .device import DeviceType
+from .errors import ExchangeError
+from .stream import current_stream
+
+__all__ = ["Ready", "host", "ready"]
+
+
+class Ready:
+    """Completes when the work that makes a tensor's values is done.
+
+    Await it, ask `done()`, let a stream wait for it, or have a function called.
+    """
+
+    def __init__(self, subject: Any, completion: Any) -> None:
+        self._subject = subject
+        self._completion = completion
+
+    def done(self) -> bool:
+        """Return True where the work is done; raise what the device said otherwise."""
+        return self._completion is None or bool(self._completion.done())
+
+    def wait_on(self, stream: Any) -> None:
+        """Make later work of `stream` wait, on the device; the host does not block."""
+        if self._subject is not None:
+            stream.wait(self._subject)
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> None:
+        trio = sys.modules.get("trio")
+        in_trio = trio is not None and trio.lowlevel.in_trio_task()
+        while not self.done():
+            if in_trio:
+                await trio.lowlevel.wait_readable(self._completion.fileno())
+            else:
+                await _readable(self._completion.fileno())
+
+
+async def _readable(fd: int) -> None:
+    """Wait in asyncio until a descriptor can be read."""
+    loop = asyncio.get_running_loop()
+    readable = loop.create_future()
+
+    def wake() -> None:
+        if not readable.done():
+            readable.set_result(None)
+
+    loop.add_reader(fd, wake)
+    try:
+        await readable
+    finally:
+        loop.remove_reader(fd)
+
+
+def ready(x: Any) -> Ready:
+    """Return an awaitable that completes when the work that makes `x` is done.
+
+    Parameters
+    ----------
+    x : Tensor, Event, Stream or array
+        A Tensor: its ready event. A device array: the work now on its framework's current
+        stream. A host array: done, but for jax, whose arrays may still be computed.
+
+    Returns
+    -------
+    Ready
+        Awaitable on asyncio and trio.
+
+    Raises
+    ------
+    StreamError
+        The array's stream cannot be told; make a Tensor with ``from_dlpack(x, stream=...)``.
+    DeviceLost
+        On awaiting: the device's context has died; it raises rather than hangs.
+
+    Synchronization
+    ---------------
+    Nothing blocks: a stream of ours waits for the event, and a driver's callback wakes the
+    event loop through a descriptor.
+
+    Ownership
+    ---------
+    A cancelled await frees nothing early.
+    """
+    if isinstance(x, (_core.Event, _core.Stream)):
+        return Ready(x if isinstance(x, _core.Event) else None, _core._notify(x))
+    if isinstance(x, Tensor):
+        event = x.ready_event
+        return Ready(event, None if event is None else _core._notify(event))
+    if hasattr(x, "block_until_ready"):
+        return Ready(None, None if x.is_ready() else _waiter.wait_for(x.block_until_ready))
+    if x.__dlpack_device__()[0] == DeviceType.CPU:
+        return Ready(None, None)
+    event = current_stream(x).record()
+    return Ready(event, _core._notify(event))
+
+
+class _HostCompletion:
+    """What `_Completion` is for devices, for a function that a thread waits in."""
+
+    def __init__(self) -> None:
+        self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._done = False
+        self._error: BaseException | None = None
+
+    def __del__(self) -> None:
+        os.close(self._fd)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def done(self) -> bool:
+        if self._error is not None:
+            raise self._error
+        return self._done
+
+    def finish(self, error: BaseException | None) -> None:
+        self._error, self._done = error, True
+        os.eventfd_write(self._fd, 1)
+
+
+class _Waiter:
+    """One thread a process, for runtimes that have no completion callback (jax's CPU)."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[tuple[Callable[[], Any], _HostCompletion]]
+        self._queue = queue.SimpleQueue()
+        self._pid = 0
+
+    def wait_for(self, wait: Callable[[], Any]) -> _HostCompletion:
+        if self._pid != os.getpid():  # the thread does not survive a fork
+            self._queue = queue.SimpleQueue()
+            threading.Thread(
+                target=self._run, args=(self._queue,), name="dlexchange-waiter", daemon=True
+            ).start()
+            self._pid = os.getpid()
+        completion = _HostCompletion()
+        self._queue.put((wait, completion))
+        return completion
+
+    @staticmethod
+    def _run(pending: queue.SimpleQueue[tuple[Callable[[], Any], _HostCompletion]]) -> None:
+        while True:
+            wait, completion = pending.get()
+            try:
+                wait()
+            except BaseException as error:
+                completion.finish(error)
+            else:
+                completion.finish(None)
+            del wait, completion
+
+
+_waiter = _Waiter()
+
+
+async def host(x: Any) -> Any:
+    """Return the values of `x` on the host, as numpy arrays, copied asynchronously.
+
+    Parameters
+    ----------
+    x : array or pytree
+        Arrays in lists, tuples, named tuples, dicts and dataclasses, nested at will. What
+        is no array stays as it is.
+
+    Returns
+    -------
+    numpy.ndarray or pytree
+        Shape as `x`. Host arrays share memory; device arrays are copied to pinned memory.
+
+    Raises
+    ------
+    ExchangeError
+        An array cannot be exchanged.
+    DeviceLost
+        The device's context has died.
+
+    Synchronization
+    ---------------
+    Each copy runs on a stream of ours behind the work that makes the array; the event loop
+    is never blocked.
+
+    Ownership
+    ---------
+    A copy in flight keeps its source and destination until it is done, cancelled or not.
+    """
+    pending: list[Awaitable[Any]] = []
+    made = _map(lambda leaf: _start(leaf, pending), x)
+    for copy in pending:
+        await copy
+    return _map(lambda leaf: leaf.finish() if isinstance(leaf, _OnItsWay) else leaf, made)
+
+
+class _OnItsWay:
+    def __init__(self, finish: Callable[[], Any]) -> None:
+        self.finish = finish
+
+
+def _start(leaf: Any, pending: list[Awaitable[Any]]) -> Any:
+    if not isinstance(leaf, Tensor) and not hasattr(leaf, "__dlpack_device__"):
+        return leaf
+    device = leaf.device if isinstance(leaf, Tensor) else leaf.__dlpack_device__()
+    if device[0] == DeviceType.CPU:
+        pending.append(ready(leaf))
+        return _OnItsWay(lambda: to_numpy(leaf))
+    try:
+        copy, event = _core._copy_to_host(from_dlpack(leaf))
+    except BufferError as error:
+        raise ExchangeError(f"{type(leaf).__name__} cannot be copied to the host") from error
+    pending.append(ready(event) if event is not None else Ready(None, None))
+    return _OnItsWay(lambda: to_numpy(copy))
+
+
+def _map(function: Callable[[Any], Any], tree: Any) -> Any:
+    """Apply a function to the leaves of lists, tuples, dicts and dataclasses."""
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*(_map(function, item) for item in tree))
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(_map(function, item) for item in tree)
+    if isinstance(tree, dict):
+        return type(tree)((key, _map(function, item)) for key, item in tree.items())
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        fields = {f.name: _map(function, getattr(tree, f.name)) for f in dataclasses.fields(tree)}
+        return dataclasses.replace(tree, **fields)
+    return function(tree)
