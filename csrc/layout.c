@@ -96,7 +96,7 @@ extent_check(const DLTensor *tensor)
     const int64_t *shape = tensor->shape, *strides = tensor->strides;
     int64_t size = (tensor->dtype.bits * tensor->dtype.lanes + 7) / 8;
     int64_t reach = 0, itemsize = size, step;
-    bool empty = false, overflow = false;
+    bool empty = false, overflow = false, far = false;
     for (int32_t i = 0; i < tensor->ndim; i++) {
         int64_t extent = shape[i];
         if (extent < 0) {
@@ -109,14 +109,14 @@ extent_check(const DLTensor *tensor)
         overflow |= __builtin_mul_overflow(size, extent, &size);
         if (strides != NULL && extent > 1) {
             int64_t stride = strides[i];
-            overflow |= stride == INT64_MIN;
+            far |= stride == INT64_MIN;
             stride = stride < 0 ? -(stride + (stride == INT64_MIN)) : stride;
-            overflow |= __builtin_mul_overflow(extent - 1, stride, &step) ||
-                        __builtin_mul_overflow(step, itemsize, &step) ||
-                        __builtin_add_overflow(reach, step, &reach);
+            far |= __builtin_mul_overflow(extent - 1, stride, &step) ||
+                   __builtin_mul_overflow(step, itemsize, &step) ||
+                   __builtin_add_overflow(reach, step, &reach);
         }
     }
-    if (overflow && !empty) {
+    if (overflow || (far && !empty)) {
         return DLX_FAULT_OVERFLOW;
     }
     return tensor->data == NULL && !empty ? DLX_FAULT_DATA_NULL : DLX_FAULT_NONE;
