@@ -29,6 +29,9 @@ read_max_version(PyObject *value, bool *versioned)
     }
     if (PyTuple_Check(value) && PyTuple_GET_SIZE(value) == 2) {
         major = PyLong_AsLong(PyTuple_GET_ITEM(value, 0));
+        if (!PyErr_Occurred()) {
+            (void)PyLong_AsLong(PyTuple_GET_ITEM(value, 1)); /* only that it is one */
+        }
     }
     if (PyErr_Occurred() || !PyTuple_Check(value) || PyTuple_GET_SIZE(value) != 2) {
         PyErr_Format(PyExc_TypeError, "max_version must be (major, minor) or None, not %R",
@@ -233,65 +236,87 @@ buffer_format(DLDataType dtype)
     }
 }
 
+/* The order a request insists on: C, Fortran, any of both, or none (0). */
+static char
+required_order(int flags)
+{
+    if ((flags & PyBUF_C_CONTIGUOUS) == PyBUF_C_CONTIGUOUS) {
+        return 'C';
+    }
+    if ((flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS) {
+        return 'F';
+    }
+    if ((flags & PyBUF_ANY_CONTIGUOUS) == PyBUF_ANY_CONTIGUOUS) {
+        return 'A';
+    }
+    return (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? 0 : 'C';
+}
+
+/* Why a buffer cannot be had; NULL where it can. */
+static const char *
+buffer_fault(const dlx_tensor *tensor, int flags)
+{
+    bool read_only = (tensor->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
+    if (buffer_format(tensor->view.dtype) == NULL) {
+        return "the buffer protocol has no format for this Tensor's dtype";
+    }
+    if (dlx_layout_check(&tensor->view) != DLX_FAULT_NONE) {
+        return "this Tensor shows more bytes than a buffer can count";
+    }
+    return read_only && (flags & PyBUF_WRITABLE) ? "this Tensor is read-only" : NULL;
+}
+
 int
 dlx_tensor_getbuffer(PyObject *self, Py_buffer *buffer, int flags)
 {
     dlx_tensor *tensor = (dlx_tensor *)self;
     const DLTensor *view = &tensor->view;
-    const char *format = buffer_format(view->dtype);
-    bool read_only = (tensor->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
-    bool contiguous = dlx_layout_is_c_contiguous(view);
     Py_ssize_t *byte_strides = NULL;
 
     buffer->obj = NULL;
     if (require_host(tensor, PyExc_BufferError, "the buffer protocol") < 0) {
         return -1;
     }
-    if (format == NULL) {
-        PyErr_SetString(PyExc_BufferError,
-                        "the buffer protocol has no format for this Tensor's dtype");
+    const char *fault = buffer_fault(tensor, flags);
+    if (fault != NULL) {
+        PyErr_SetString(PyExc_BufferError, fault);
         return -1;
     }
-    if (dlx_layout_check(view) != DLX_FAULT_NONE) {
-        PyErr_SetString(PyExc_BufferError,
-                        "this Tensor shows more bytes than a buffer can count");
-        return -1;
-    }
-    if (read_only && (flags & PyBUF_WRITABLE)) {
-        PyErr_SetString(PyExc_BufferError, "this Tensor is read-only");
-        return -1;
-    }
-    bool wants_strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES;
-    bool wants_c = (flags & PyBUF_C_CONTIGUOUS) == PyBUF_C_CONTIGUOUS;
-    bool wants_f = (flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS;
-    if (!contiguous && (!wants_strides || wants_c)) {
-        PyErr_SetString(PyExc_BufferError, "this Tensor is not C-contiguous");
-        return -1;
-    }
-    if (wants_f && view->ndim > 1) {
-        PyErr_SetString(PyExc_BufferError, "this Tensor offers no Fortran order");
-        return -1;
-    }
-    size_t itemsize = dlx_dtype_itemsize(view->dtype, false);
+    Py_ssize_t itemsize = (Py_ssize_t)dlx_dtype_itemsize(view->dtype, false);
     byte_strides = PyMem_New(Py_ssize_t, view->ndim + 1);
     if (byte_strides == NULL) {
         PyErr_NoMemory();
         return -1;
     }
     for (int32_t i = 0; i < view->ndim; i++) {
-        byte_strides[i] = (Py_ssize_t)view->strides[i] * (Py_ssize_t)itemsize;
+        byte_strides[i] = (Py_ssize_t)view->strides[i] * itemsize;
     }
-    buffer->buf = view->data;
+    *buffer = (Py_buffer){
+        .buf = view->data,
+        .len = (Py_ssize_t)dlx_layout_nbytes(view, false),
+        .itemsize = itemsize,
+        .readonly = (tensor->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0,
+        .ndim = view->ndim,
+        .format = flags & PyBUF_FORMAT ? (char *)buffer_format(view->dtype) : NULL,
+        .shape = view->ndim > 0 ? (Py_ssize_t *)view->shape : NULL,
+        .strides = view->ndim > 0 ? byte_strides : NULL,
+        .internal = byte_strides,
+    };
+    char order = required_order(flags);
+    if (order != 0 && !PyBuffer_IsContiguous(buffer, order)) {
+        PyErr_Format(PyExc_BufferError, "this Tensor is not %s-contiguous",
+                     order == 'A' ? "C- or F" : order == 'C' ? "C" : "F");
+        PyMem_Free(byte_strides);
+        return -1;
+    }
+    if ((flags & PyBUF_STRIDES) != PyBUF_STRIDES) {
+        buffer->strides = NULL;
+    }
+    if (!(flags & PyBUF_ND)) { /* bytes and nothing else */
+        buffer->ndim = 1;
+        buffer->shape = NULL;
+    }
     buffer->obj = Py_NewRef(self);
-    buffer->len = (Py_ssize_t)dlx_layout_nbytes(view, false);
-    buffer->itemsize = (Py_ssize_t)itemsize;
-    buffer->readonly = read_only;
-    buffer->ndim = view->ndim;
-    buffer->format = flags & PyBUF_FORMAT ? (char *)format : NULL;
-    buffer->shape = flags & PyBUF_ND ? (Py_ssize_t *)view->shape : NULL;
-    buffer->strides = wants_strides ? byte_strides : NULL;
-    buffer->suboffsets = NULL;
-    buffer->internal = byte_strides;
     tensor->exports++;
     return 0;
 }

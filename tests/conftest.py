@@ -12,11 +12,13 @@ import dlexchange as dx
 
 @pytest.fixture(autouse=True)
 def nothing_left_alive() -> Iterator[None]:
-    """Demand that the test lets go of every Tensor and managed tensor it made."""
+    """Demand that the test lets go of every Tensor and managed tensor it made.
+
+    Only the test that left something behind fails, not those after it.
+    """
     before = dx.stats()
-    assert before.live == 0, f"alive before the test began: {before}"
     yield
-    if dx.stats().live != 0:  # cycles of the test's own
+    if dx.stats().live > before.live:  # cycles of the test's own
         gc.collect()
     after = dx.stats()
-    assert after.live == 0, f"still alive after the test: {after}"
+    assert after.live <= before.live, f"still alive after the test: {after}"

@@ -126,10 +126,12 @@ def claim(capsule: Any) -> Any:
 
 
 def peek(capsule: Any) -> Any:
-    """Look at the struct in a capsule without taking it."""
+    """Look at the struct in a capsule without taking it; the capsule lives as long."""
     name = name_of(capsule)
     cls = ManagedVersioned if name == VERSIONED else Managed
-    return cls.from_address(_api.PyCapsule_GetPointer(capsule, name))
+    managed = cls.from_address(_api.PyCapsule_GetPointer(capsule, name))
+    managed.capsule = capsule
+    return managed
 
 
 def delete(managed: Any) -> None:
