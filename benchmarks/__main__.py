@@ -37,8 +37,8 @@ def _host(options: argparse.Namespace) -> int:
         return 2
     document = suite.run(
         selected,
-        rounds=options.rounds or (3 if options.fast else 40),
-        round_ns=200_000 if options.fast else 2_000_000,
+        rounds=options.rounds or (5 if options.fast else 300),
+        round_ns=100_000 if options.fast else 250_000,
         say=lambda name: print(f"  {name}", file=sys.stderr, flush=True),
     )
     for part in (

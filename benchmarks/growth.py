@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -23,7 +24,7 @@ FLOOR_NDIM = 8
 LIVE = (0, 1, 10, 100, 1_000, 10_000, 100_000)
 THREADS = (1, 2, 4, 8)
 TYPES = (1, 2, 4, 8, 16, 32, 64, 128)
-DROP_EACH = "deque(map(f, x), 0)"
+NEXT = "f(x())"  # from an endless cycle; its step is in every figure alike
 
 Curve = dict[str, Any]
 
@@ -83,29 +84,31 @@ def against_live(rounds: int) -> Iterator[Curve]:
 
 def against_types(rounds: int) -> Iterator[Curve]:
     """Sources of so many types in turn, beside as many sources of one type."""
-    import torch
+    import numpy as np
 
+    array = np.arange(16, dtype=np.float32)
+    methods = {"__dlpack__": array.__dlpack__, "__dlpack_device__": array.__dlpack_device__}
     for consumer in ("tensor", "numpy"):
         function = cases.ours(consumer)
-        for who, is_one in (("as many types", False), ("one type", True)):
-            contenders = []
-            for count in TYPES:
-                kinds = [type(f"T{i}", (torch.Tensor,), {}) for i in range(count)]
-                sources = [
-                    torch.arange(16.0).as_subclass(kinds[0] if is_one else kind) for kind in kinds
-                ]
-                contenders.append(Contender(str(count), function, DROP_EACH, sources))
-            figures = timing.measure(contenders, rounds=rounds)
-            points = {n: [figure / n for figure in figures[str(n)]] for n in TYPES}
-            yield _curve("types", ("torch", consumer), who, points)
+        contenders = []
+        for count in TYPES:
+            producers = [type(f"Producer{i}", (), methods)() for i in range(count)]
+            same = [type(producers[0])() for _ in range(count)]
+            for who, sources in (("as many types", producers), ("one type", same)):
+                contender = Contender(f"{who} {count}", function, NEXT, cycle(sources).__next__)
+                contenders.append(contender)
+        figures = timing.measure(contenders, rounds=rounds)
+        for who in ("as many types", "one type"):
+            points = {count: figures[f"{who} {count}"] for count in TYPES}
+            yield _curve("types", ("any __dlpack__", consumer), who, points)
 
 
-def against_threads(rounds: int, turns: int) -> Iterator[Curve]:
+def against_threads(turns: int) -> Iterator[Curve]:
     """Wall time over all hand-offs of all threads."""
     for producer, consumer in PAIRS:
         function = cases.ours(consumer)
         points = {
-            count: [_in_threads(count, function, producer, turns) for _ in range(rounds)]
+            count: [_in_threads(count, function, producer, turns) for _ in range(10)]
             for count in THREADS
         }
         yield _curve("threads", (producer, consumer), cases.OURS, points)
@@ -133,13 +136,13 @@ def _in_threads(count: int, function: Callable[[Any], Any], producer: str, turns
 
 def main(*, fast: bool, path: Path | None) -> int:
     """Measure every curve, print them, write them."""
-    rounds = 2 if fast else 15
+    rounds = 5 if fast else 100
     curves = []
     for found in (
         against_ndim(rounds),
         against_live(rounds),
         against_types(rounds),
-        against_threads(rounds, 2_000 if fast else 50_000),
+        against_threads(2_000 if fast else 50_000),
     ):
         for curve in found:
             curves.append(curve)

@@ -1,8 +1,8 @@
 """What the project set itself: a table of limits, and the verdict on each row.
 
 The rows are 16 floats in host memory. ``at_most`` is the ratio to the floor, ``faster``
-the ratio of a peer's time to ours; both of the same run, the same ownership state, and
-of the minima over all rounds.
+the ratio of a peer's time to ours; both of the same run and the same ownership state.
+What counts is the median of the ratios round by round.
 """
 
 from __future__ import annotations
@@ -58,5 +58,5 @@ def _verdict(
     if against not in times:
         return line | {"verdict": "not run"}
     ratio = times["dlexchange"]["ratio_to_floor"] if at_most else times[against]["ratio_to_ours"]
-    met = ratio["of_min"] <= limit if at_most else ratio["of_min"] >= limit
+    met = ratio["median"] <= limit if at_most else ratio["median"] >= limit
     return line | {"ratio": ratio, "verdict": "met" if met else "missed"}
