@@ -37,7 +37,6 @@ def soak_pair(producer: str, consumer: str, turns: int) -> dict[str, Any]:
 
     source = frameworks.make_source(producer, cases.KINDS[0].make)
     function, x = cases.ours(consumer), source.array
-    gc.freeze()
     _repeat(function, x, WARM_UP)
     live_before, before = _live(dx), resident_bytes()
     _repeat(function, x, turns)
