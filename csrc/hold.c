@@ -116,8 +116,11 @@ dlx_hold_drop_detached(dlx_hold *hold)
 void
 dlx_hold_drop(dlx_hold *hold)
 {
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *type = NULL, *value = NULL, *traceback = NULL;
+    bool pending = PyErr_Occurred() != NULL;
+    if (pending) {
+        PyErr_Fetch(&type, &value, &traceback);
+    }
     if (hold->lease != NULL && hold->epoch == dlx_epoch) {
         dlx_lease_release(hold->lease, hold, true);
     } else {
@@ -126,5 +129,7 @@ dlx_hold_drop(dlx_hold *hold)
     if (PyErr_Occurred()) {
         PyErr_WriteUnraisable(NULL);
     }
-    PyErr_Restore(type, value, traceback);
+    if (pending) {
+        PyErr_Restore(type, value, traceback);
+    }
 }

@@ -39,38 +39,46 @@ dlx_fault_text(dlx_fault fault)
     return "unknown fault";
 }
 
-static bool
-bits_fit(DLDataType dtype)
+/* Sets of widths: a bit for each power of two, and one for 6. */
+#define WIDTH(bits) (1U << __builtin_ctz(bits))
+#define WIDTH_6 (1U << 31)
+#define WIDTHS_INT (WIDTH(1) | WIDTH(2) | WIDTH(4) | WIDTH(8) | WIDTH(16) | WIDTH(32) | WIDTH(64))
+
+static const uint32_t widths[] = {
+    [kDLInt] = WIDTHS_INT,
+    [kDLUInt] = WIDTHS_INT,
+    [kDLFloat] = WIDTH(16) | WIDTH(32) | WIDTH(64),
+    [kDLOpaqueHandle] = 0,
+    [kDLBfloat] = WIDTH(16),
+    [kDLComplex] = WIDTH(32) | WIDTH(64) | WIDTH(128),
+    [kDLBool] = WIDTH(8),
+    [kDLFloat8_e3m4] = WIDTH(8),
+    [kDLFloat8_e4m3] = WIDTH(8),
+    [kDLFloat8_e4m3b11fnuz] = WIDTH(8),
+    [kDLFloat8_e4m3fn] = WIDTH(8),
+    [kDLFloat8_e4m3fnuz] = WIDTH(8),
+    [kDLFloat8_e5m2] = WIDTH(8),
+    [kDLFloat8_e5m2fnuz] = WIDTH(8),
+    [kDLFloat8_e8m0fnu] = WIDTH(8),
+    [kDLFloat6_e2m3fn] = WIDTH_6,
+    [kDLFloat6_e3m2fn] = WIDTH_6,
+    [kDLFloat4_e2m1fn] = WIDTH(4),
+};
+
+static uint32_t
+width_of(uint8_t bits)
 {
-    uint8_t bits = dtype.bits;
-    switch (dtype.code) {
-    case kDLInt:
-    case kDLUInt:
-        return bits == 8 || bits == 16 || bits == 32 || bits == 64 || bits == 4 ||
-               bits == 2 || bits == 1;
-    case kDLFloat:
-        return bits == 16 || bits == 32 || bits == 64;
-    case kDLBfloat:
-        return bits == 16;
-    case kDLComplex:
-        return bits == 32 || bits == 64 || bits == 128;
-    case kDLFloat6_e2m3fn:
-    case kDLFloat6_e3m2fn:
-        return bits == 6;
-    case kDLFloat4_e2m1fn:
-        return bits == 4;
-    default: /* bool and every float8 */
-        return bits == 8;
-    }
+    bool is_power_of_two = bits != 0 && (bits & (bits - 1)) == 0;
+    return is_power_of_two ? WIDTH(bits) : bits == 6 ? WIDTH_6 : 0;
 }
 
 dlx_fault
 dlx_dtype_check(DLDataType dtype)
 {
-    if (dtype.code > kDLFloat4_e2m1fn || dtype.code == kDLOpaqueHandle) {
+    if (dtype.code >= sizeof widths / sizeof *widths || dtype.code == kDLOpaqueHandle) {
         return DLX_FAULT_DTYPE_CODE;
     }
-    if (!bits_fit(dtype)) {
+    if ((widths[dtype.code] & width_of(dtype.bits)) == 0) {
         return DLX_FAULT_DTYPE_BITS;
     }
     if (dtype.lanes != 1 && !(dtype.lanes == 2 && dtype.code == kDLFloat4_e2m1fn)) {
@@ -79,13 +87,15 @@ dlx_dtype_check(DLDataType dtype)
     return DLX_FAULT_NONE;
 }
 
+/* A bit for each device type that DLPack defines; kDLExtDev has no fixed meaning. */
+#define DEVICES (((1U << (kDLTrn + 1)) - 2) & ~(1U << 5 | 1U << 6 | 1U << kDLExtDev))
+
 static dlx_fault
 device_check(DLDevice device)
 {
-    int32_t type = (int32_t)device.device_type;
-    bool known = type >= kDLCPU && type <= kDLTrn && type != 5 && type != 6;
-    return known && type != kDLExtDev && device.device_id >= 0 ? DLX_FAULT_NONE
-                                                               : DLX_FAULT_DEVICE;
+    uint32_t type = (uint32_t)device.device_type;
+    bool known = type <= kDLTrn && (DEVICES >> type & 1) != 0;
+    return known && device.device_id >= 0 ? DLX_FAULT_NONE : DLX_FAULT_DEVICE;
 }
 
 /* The farthest element from element zero, in either direction, must be countable. One

@@ -141,7 +141,8 @@ place(dlx_state *state, PyObject *x, PyObject *device, const dlx_request *reques
 }
 
 static PyObject *
-from_dlpack(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+from_dlpack_in_full(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
+                    PyObject *kwnames)
 {
     dlx_state *state = PyModule_GetState(module);
     dlx_request request = {.copy = -1};
@@ -157,16 +158,22 @@ from_dlpack(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject 
     if (device != NULL) {
         return place(state, args[0], device, &request);
     }
-    if (kwnames == NULL) {
-        const dlx_entry *entry = dlx_entry_of(state, args[0]);
-        PyObject *tensor = entry != NULL && entry->route == DLX_ROUTE_NUMPY
-                               ? dlx_numpy_short_way(state, args[0])
-                               : NULL;
-        if (tensor != NULL || PyErr_Occurred()) {
-            return tensor;
+    return dlx_hand_off(state, args[0], &request);
+}
+
+static PyObject *
+from_dlpack(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (nargs == 1 && kwnames == NULL && !dlx_deferred_waiting()) {
+        const dlx_entry *entry = dlx_entry_if_known(dlx_the_state, args[0]);
+        if (entry != NULL && entry->route == DLX_ROUTE_NUMPY) {
+            PyObject *tensor = dlx_numpy_short_way(dlx_the_state, args[0]);
+            if (tensor != NULL) {
+                return tensor;
+            }
         }
     }
-    return dlx_hand_off(state, args[0], &request);
+    return from_dlpack_in_full(module, args, nargs, kwnames);
 }
 
 /* What `to` means: a small integer (a route in C) or a callable. Asked once each. */

@@ -253,6 +253,7 @@ dlx_numpy_short_way(dlx_state *state, PyObject *x)
     }
     dlx_tensor *tensor = dlx_tensor_blank(state, ndim);
     if (tensor == NULL) {
+        PyErr_Clear(); /* the long way says so */
         return NULL;
     }
     const npy_intp *shape = PyArray_DIMS(array), *steps = PyArray_STRIDES(array);

@@ -20,7 +20,7 @@ int dlx_numpy_open(dlx_state *state, PyObject *array, const dlx_request *request
                    DLX_GIVE dlx_source *source);
 
 /* The short way to a Tensor for plain arrays of few dimensions, filled in place. NULL
- * without an error where the array needs the long way. */
+ * without an error where the array needs the long way, also for want of memory. */
 DLX_GIVE PyObject *dlx_numpy_short_way(dlx_state *state, PyObject *array);
 
 /* Make an array over the memory of a source on the host.

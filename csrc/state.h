@@ -140,16 +140,22 @@ dlx_entry_slot(const PyTypeObject *type)
     return ((uintptr_t)type >> 5) % DLX_CACHE_SIZE;
 }
 
-/* The entry of an object's type: one compare when it is known. */
+/* The entry of an object's type where it is in the cache, else NULL: one compare. */
 static inline dlx_entry *
-dlx_entry_of(dlx_state *state, PyObject *x)
+dlx_entry_if_known(dlx_state *state, PyObject *x)
 {
     PyTypeObject *type = Py_TYPE(x);
     dlx_entry *entry = &state->cache[dlx_entry_slot(type)];
-    if (entry->type == type && entry->tag == type->tp_version_tag && entry->tag != 0) {
-        return entry;
-    }
-    return dlx_entry_resolve(state, type);
+    bool known = entry->type == type && entry->tag == type->tp_version_tag && entry->tag != 0;
+    return known ? entry : NULL;
+}
+
+/* The entry of an object's type. NULL with an error set. */
+static inline dlx_entry *
+dlx_entry_of(dlx_state *state, PyObject *x)
+{
+    dlx_entry *entry = dlx_entry_if_known(state, x);
+    return entry != NULL ? entry : dlx_entry_resolve(state, Py_TYPE(x));
 }
 
 #endif

@@ -13,6 +13,17 @@
 #include "order.h"
 #include "stream_type.h"
 
+/* A Tensor out of the freelist has kept its type, and is as a new one otherwise. */
+static inline void
+revive(PyObject *self)
+{
+#if defined(Py_DEBUG) || defined(Py_TRACE_REFS) || defined(Py_GIL_DISABLED)
+    _Py_NewReference(self);
+#else
+    Py_SET_REFCNT(self, 1);
+#endif
+}
+
 static dlx_tensor *
 tensor_alloc(dlx_state *state)
 {
@@ -20,19 +31,20 @@ tensor_alloc(dlx_state *state)
     if (tensor != NULL) {
         state->free_tensors = tensor->next_free;
         state->free_tensors_count--;
-        (void)PyObject_Init((PyObject *)tensor, state->tensor_type);
+        revive((PyObject *)tensor);
     } else {
         tensor = PyObject_New(dlx_tensor, state->tensor_type);
-    }
-    if (tensor != NULL) {
+        if (tensor == NULL) {
+            return NULL;
+        }
         tensor->state = state;
         tensor->exports = 0;
         tensor->closed = false;
         tensor->lent = false;
         tensor->far_dims = NULL;
         tensor->hold = (dlx_hold){.kind = DLX_HOLD_NOTHING};
-        state->counts.tensors++;
     }
+    state->counts.tensors++;
     return tensor;
 }
 
@@ -87,16 +99,19 @@ tensor_dealloc(PyObject *self)
     dlx_hold hold = tensor->hold;
     if (tensor->far_dims != NULL) {
         free(tensor->far_dims);
+        tensor->far_dims = NULL;
     }
     state->counts.tensors--;
     if (state->free_tensors_count < DLX_FREELIST) {
+        tensor->closed = tensor->lent = false; /* exports are 0: each one holds a reference */
+        tensor->hold = (dlx_hold){.kind = DLX_HOLD_NOTHING};
         tensor->next_free = state->free_tensors;
         state->free_tensors = tensor;
         state->free_tensors_count++;
     } else {
         PyObject_Free(self);
+        Py_DECREF(type);
     }
-    Py_DECREF(type);
     dlx_hold_end(&hold); /* last: it may run anything, also us */
 }
 
