@@ -99,6 +99,7 @@ class Simulation:
         self._contexts: dict[int, int] = {}
         self._frameworks: dict[str, Framework] = {}
         self._kept: list[Any] = []
+        self._closed: set[SimLatch] = set()
         self._lock = threading.Lock()
 
     # --- what happened ---
@@ -314,7 +315,9 @@ class Simulation:
         """Hold a stream: what is submitted to it from now on waits for ``latch.open()``."""
         if device is None:
             device = 0 if isinstance(stream, int) else stream.device
-        return SimLatch(self, stream, device)
+        latch = SimLatch(self, stream, device)
+        self._closed.add(latch)
+        return latch
 
     # --- the small array framework ---
 
@@ -503,6 +506,8 @@ def _simulate(sim: Simulation) -> Iterator[Simulation]:
     try:
         yield sim
     finally:
+        for latch in list(sim._closed):
+            latch.open()  # whoever still waits for one, such as the core's threads, may go on
         _reset_core()
         sim._end()
         _active.remove(sim)

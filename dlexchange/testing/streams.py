@@ -228,6 +228,7 @@ class SimLatch:
     def open(self) -> None:
         """Let the stream go. Needs no driver call, from any thread."""
         self._word.value = 1
+        self._sim._closed.discard(self)
         self._sim.library.simcuda_poke()
 
     def __enter__(self) -> SimLatch:

@@ -129,13 +129,33 @@ def test_simulation_within_a_simulation_is_refused(sim: Simulation) -> None:
 
 def test_pending_work_at_the_end_is_dropped() -> None:
     ran: list[int] = []
-    with simulated_cuda() as sim:
+    with simulated_cuda(idle_ms=0) as sim:
         p = sim.stream()
         sim.latch(p)
         p.host_function(lambda: ran.append(1))
     with simulated_cuda() as sim:
         assert sim.run() == 0
     assert ran == []
+
+
+def test_latch_left_closed_is_opened_at_the_end_for_whoever_waits() -> None:
+    statuses: list[int] = []
+    begun = threading.Event()
+    with simulated_cuda() as sim:
+        p = sim.stream()
+        sim.latch(p)
+
+        def wait() -> None:
+            sim.set_device()
+            begun.set()
+            statuses.append(sim.driver.status("cuStreamSynchronize", p.handle))
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        begun.wait(30)
+    thread.join(30)
+    assert not thread.is_alive()
+    assert len(statuses) == 1
 
 
 def test_environment_names_the_library_inside_and_is_restored_after() -> None:
