@@ -211,14 +211,12 @@ class SimLatch:
     """
 
     def __init__(self, sim: Simulation, stream: SimStream | int, device: int) -> None:
-        word = c_void_p()
         self._sim = sim
-        self._device = device
         with sim.on_device(device), sim.relaxed():
-            sim.driver("cuMemHostAlloc", ctypes.byref(word), 8, 0)
-            self._word = c_uint32.from_address(word.value or 0)
+            address = sim.pinned_word()
+            self._word = c_uint32.from_address(address)
             self._word.value = 0
-            sim.driver("cuStreamWaitValue32_v2", handle_of(stream), c_uint64(word.value or 0), 1, 0)
+            sim.driver("cuStreamWaitValue32_v2", handle_of(stream), c_uint64(address), 1, 0)
 
     @property
     def is_open(self) -> bool:

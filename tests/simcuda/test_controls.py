@@ -90,6 +90,16 @@ def test_live_objects_are_counted(sim: Simulation) -> None:
     assert sim.peak["event"] == before["event"] + 1
 
 
+def test_latches_do_not_show_in_the_counts(sim: Simulation) -> None:
+    p = sim.stream()
+    before = sim.live["block"]
+    for _ in range(600):
+        sim.latch(p).open()
+    assert sim.live["block"] == before == 0
+    p.synchronize()
+    assert sim.findings == []
+
+
 def test_same_two_sites_are_one_finding_with_a_count(sim: Simulation) -> None:
     p, c = sim.stream(), sim.stream()
     array = sim.array(4, stream=p, fill=1)
