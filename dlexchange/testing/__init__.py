@@ -8,14 +8,8 @@ device: everything that comes from it says "simulated".
 from dlexchange.testing.arrays import SimArray
 from dlexchange.testing.driver import SimulatedDriverError
 from dlexchange.testing.framework import Framework
-from dlexchange.testing.simulation import (
-    Finding,
-    Simulation,
-    drain,
-    every_schedule,
-    simulated_cuda,
-    simulated_hip,
-)
+from dlexchange.testing.simulate import drain, every_schedule, simulated_cuda, simulated_hip
+from dlexchange.testing.simulation import Finding, Simulation
 from dlexchange.testing.streams import SimEvent, SimGraph, SimLatch, SimStream
 
 __all__ = [
