@@ -79,6 +79,20 @@ dlx_context_primary(dlx_gpu *gpu, int32_t device_id, dlx_context **out, dlx_erro
     return status;
 }
 
+dlx_status
+dlx_context_any(dlx_gpu *gpu, dlx_context **out, dlx_error *err)
+{
+    for (int32_t i = 0; i < gpu->device_count; i++) {
+        bool is_active = false;
+        gpu->contexts->is_active(gpu, i, &is_active);
+        if (is_active) {
+            return dlx_context_primary(gpu, i, out, err);
+        }
+    }
+    return dlx_fail(err, DLX_NO_DRIVER, "dlx_driver_load",
+                    "no device of %s is in use in this process", gpu->library);
+}
+
 /* ---- Streams outside the primary context ---- */
 
 static dlx_context *

@@ -119,15 +119,15 @@ uint64_t dlx_thread_id(void);
 typedef struct dlx_driver_info {
     bool is_loaded;       /* dlx_driver_load has succeeded */
     bool is_loadable;     /* the library is there; it may still find no device */
-    bool is_simulated;    /* it says so itself; only known once loaded */
+    bool is_simulated;    /* it is the simulated driver, and says so itself */
     int32_t version;      /* as the driver counts (12040, 60300000); 0 if not loaded */
     int32_t device_count; /* -1: not to be had without initialising the driver */
-    const char *library;  /* path or soname in use or to be used; static storage */
+    char library[256];    /* path or soname, in use or to be used */
 } dlx_driver_info;
 
 /* Look, without side effects: initialises no driver and makes no context. Where the
- * driver is not loaded, the count comes from the system's device nodes or is -1.
- * Clause: DESIGN 3.12. */
+ * driver is not loaded, the count is -1, unless someone else in this process has
+ * initialised the driver and it answers. Clause: DESIGN 3.12. */
 void dlx_driver_describe(int32_t device_type, dlx_driver_info *out);
 
 /* Load and initialise a driver now, once; later calls return at once. Not needed before

@@ -123,7 +123,8 @@ dlx_status
 dlx_event_query(dlx_event *event, dlx_error *err)
 {
     dlx_gpu *gpu = event->context->gpu;
-    int mode;
+    dlx_side side;
+    int code, mode;
     dlx_status status = dlx_event_check(event, err);
     if (status != DLX_OK || dlx_event_is_done(event)) {
         return status;
@@ -132,8 +133,9 @@ dlx_event_query(dlx_event *event, dlx_error *err)
     if (status != DLX_OK) {
         return status;
     }
+    dlx_side_of_context(&side, event->context);
     dlx_relaxed_enter(gpu, &mode);
-    int code = gpu->call.event_query(event->native);
+    DLX_CALL_ON_SIDE(&side, code, gpu->call.event_query(event->native));
     dlx_relaxed_leave(gpu, mode);
     if (code == DLX_GPU_SUCCESS) {
         atomic_store_explicit(&event->is_done, true, memory_order_release);
@@ -148,7 +150,8 @@ dlx_status
 dlx_event_synchronize(dlx_event *event, dlx_error *err)
 {
     dlx_gpu *gpu = event->context->gpu;
-    int mode;
+    dlx_side side;
+    int code, mode;
     dlx_status status = dlx_event_check(event, err);
     if (status != DLX_OK || dlx_event_is_done(event)) {
         return status;
@@ -158,8 +161,9 @@ dlx_event_synchronize(dlx_event *event, dlx_error *err)
         return status;
     }
     DLX_COUNT(host_waits);
+    dlx_side_of_context(&side, event->context);
     dlx_relaxed_enter(gpu, &mode);
-    int code = gpu->call.event_synchronize(event->native);
+    DLX_CALL_ON_SIDE(&side, code, gpu->call.event_synchronize(event->native));
     dlx_relaxed_leave(gpu, mode);
     if (code != DLX_GPU_SUCCESS) {
         return dlx_gpu_fail(gpu, DLX_CALL_event_synchronize, code, err);

@@ -257,6 +257,10 @@ dlx_status dlx_context_of(dlx_gpu *gpu, dlx_stream stream, dlx_context **out,
 dlx_status dlx_context_primary(dlx_gpu *gpu, int32_t device_id, dlx_context **out,
                                DLX_NULL dlx_error *err);
 
+/* A context that is in use already, whichever; for calls that want one to be current.
+ */
+dlx_status dlx_context_any(dlx_gpu *gpu, dlx_context **out, DLX_NULL dlx_error *err);
+
 /* Ask the driver which context a stream lives in, and remember it. False where that is
  * no news, or cannot be had. */
 bool dlx_context_relocate(dlx_gpu *gpu, dlx_stream stream, dlx_context **context);
@@ -327,6 +331,33 @@ dlx_stream_is_legacy(dlx_stream s)
  * NULL: the stream's own, which recording needs. */
 dlx_status dlx_side_init(dlx_side *side, dlx_gpu *gpu, dlx_stream stream,
                          DLX_NULL dlx_context *fallback, DLX_NULL dlx_error *err);
+/* For calls that name no stream: an event's, a callback's. */
+void dlx_side_of_context(dlx_side *side, dlx_context *context);
+
+/* After a call outside the context: whether to make it again inside. */
+bool dlx_side_must_enter(dlx_side *side, int code);
+
+/* Make one driver call, inside the side's context where it needs that. The expression
+ * is evaluated at most twice, the second time after a refusal. */
+#define DLX_CALL_ON_SIDE(side, code, expression)                                 \
+    do {                                                                         \
+        const dlx_context *context_ = (side)->context;                           \
+        const dlx_context_ops *ops_ = context_->gpu->contexts;                   \
+        if (!(side)->enters) {                                                   \
+            (code) = (expression);                                               \
+            if ((code) == DLX_GPU_SUCCESS || !dlx_side_must_enter(side, code)) { \
+                break;                                                           \
+            }                                                                    \
+        }                                                                        \
+        int saved_;                                                              \
+        (code) = ops_->enter(context_, &saved_);                                 \
+        if ((code) == DLX_GPU_SUCCESS) {                                         \
+            (code) = (expression);                                               \
+            int left_ = ops_->leave(context_, saved_);                           \
+            (code) = (code) != DLX_GPU_SUCCESS ? (code) : left_;                 \
+        }                                                                        \
+    } while (0)
+
 dlx_status dlx_side_capture(dlx_side *side, dlx_capture *out, DLX_NULL dlx_error *err);
 dlx_status dlx_side_record(dlx_side *side, DLX_GIVE dlx_event **out,
                            DLX_NULL dlx_error *err);

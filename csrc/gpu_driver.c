@@ -131,15 +131,29 @@ dlx_relaxed_leave(dlx_gpu *gpu, int saved)
 /* Set once a call in this thread has missed a context; asked again while it is set. */
 static _Thread_local bool lacks_context;
 
+static bool
+misses_context(dlx_gpu *gpu)
+{
+    if (lacks_context) {
+        lacks_context = !gpu->contexts->has_current(gpu);
+    }
+    return lacks_context;
+}
+
+void
+dlx_side_of_context(dlx_side *side, dlx_context *context)
+{
+    side->stream = (dlx_stream){0};
+    side->context = context;
+    side->enters = misses_context(context->gpu);
+}
+
 dlx_status
 dlx_side_init(dlx_side *side, dlx_gpu *gpu, dlx_stream stream, dlx_context *fallback,
               dlx_error *err)
 {
     side->stream = stream;
-    side->enters = dlx_stream_is_default(stream);
-    if (lacks_context && !side->enters) {
-        lacks_context = side->enters = !gpu->contexts->has_current(gpu);
-    }
+    side->enters = dlx_stream_is_default(stream) || misses_context(gpu);
     if (fallback != NULL && !dlx_stream_is_default(stream)) {
         side->context = fallback;
         return DLX_OK;
@@ -147,26 +161,15 @@ dlx_side_init(dlx_side *side, dlx_gpu *gpu, dlx_stream stream, dlx_context *fall
     return dlx_context_of(gpu, stream, &side->context, err);
 }
 
-/* Make one call, inside the side's context where it needs that. */
-#define CALL_ON_SIDE(side, code, expression)                                  \
-    do {                                                                      \
-        const dlx_context *context_ = (side)->context;                        \
-        if (!(side)->enters) {                                                \
-            (code) = (expression);                                            \
-            if ((code) == DLX_GPU_INVALID_CONTEXT) {                          \
-                lacks_context = (side)->enters = true;                        \
-            }                                                                 \
-        }                                                                     \
-        if ((side)->enters) {                                                 \
-            int saved_;                                                       \
-            (code) = context_->gpu->contexts->enter(context_, &saved_);       \
-            if ((code) == DLX_GPU_SUCCESS) {                                  \
-                (code) = (expression);                                        \
-                int left_ = context_->gpu->contexts->leave(context_, saved_); \
-                (code) = (code) != DLX_GPU_SUCCESS ? (code) : left_;          \
-            }                                                                 \
-        }                                                                     \
-    } while (0)
+/* Some calls want a current context although their handles have one; and a lost context
+ * that happens to be current fails the calls of others. */
+bool
+dlx_side_must_enter(dlx_side *side, int code)
+{
+    lacks_context |= code == DLX_GPU_INVALID_CONTEXT;
+    side->enters = code == DLX_GPU_INVALID_CONTEXT || is_sticky(code);
+    return side->enters;
+}
 
 dlx_status
 dlx_side_capture(dlx_side *side, dlx_capture *out, dlx_error *err)
@@ -176,9 +179,9 @@ dlx_side_capture(dlx_side *side, dlx_capture *out, dlx_error *err)
     int code = DLX_GPU_SUCCESS;
     *out = (dlx_capture){false, DLX_CAPTURE_STATUS_NONE, 0};
     DLX_COUNT(capture_queries);
-    CALL_ON_SIDE(side, code,
-                 gpu->call.stream_get_capture_info(stream, &out->status, &out->id, NULL,
-                                                   NULL, NULL));
+    DLX_CALL_ON_SIDE(side, code,
+                     gpu->call.stream_get_capture_info(stream, &out->status, &out->id,
+                                                       NULL, NULL, NULL));
     if (code == DLX_GPU_CAPTURE_IMPLICIT) {
         out->is_implicit = true;
         code = DLX_GPU_SUCCESS;
@@ -203,7 +206,7 @@ dlx_side_record(dlx_side *side, dlx_event **out, dlx_error *err)
         if (status != DLX_OK) {
             return status;
         }
-        CALL_ON_SIDE(side, code, gpu->call.event_record(event->native, stream));
+        DLX_CALL_ON_SIDE(side, code, gpu->call.event_record(event->native, stream));
         if (code == DLX_GPU_SUCCESS) {
             *out = event;
             return DLX_OK;
@@ -226,7 +229,7 @@ dlx_side_wait(dlx_side *side, const dlx_event *event, dlx_error *err)
     dlx_gpu *gpu = side->context->gpu;
     void *stream = (void *)side->stream.handle;
     int code = DLX_GPU_SUCCESS;
-    CALL_ON_SIDE(side, code, gpu->call.stream_wait_event(stream, event->native, 0));
+    DLX_CALL_ON_SIDE(side, code, gpu->call.stream_wait_event(stream, event->native, 0));
     return code == DLX_GPU_SUCCESS
                ? DLX_OK
                : dlx_gpu_fail(gpu, DLX_CALL_stream_wait_event, code, err);
@@ -239,7 +242,7 @@ dlx_side_query(dlx_side *side, dlx_error *err)
     void *stream = (void *)side->stream.handle;
     int code = DLX_GPU_SUCCESS, mode;
     dlx_relaxed_enter(gpu, &mode);
-    CALL_ON_SIDE(side, code, gpu->call.stream_query(stream));
+    DLX_CALL_ON_SIDE(side, code, gpu->call.stream_query(stream));
     dlx_relaxed_leave(gpu, mode);
     return code == DLX_GPU_SUCCESS || code == DLX_GPU_NOT_READY
                ? dlx_gpu_status(code)
@@ -254,7 +257,7 @@ dlx_side_synchronize(dlx_side *side, dlx_error *err)
     int code = DLX_GPU_SUCCESS, mode;
     DLX_COUNT(host_waits);
     dlx_relaxed_enter(gpu, &mode);
-    CALL_ON_SIDE(side, code, gpu->call.stream_synchronize(stream));
+    DLX_CALL_ON_SIDE(side, code, gpu->call.stream_synchronize(stream));
     dlx_relaxed_leave(gpu, mode);
     return code == DLX_GPU_SUCCESS
                ? DLX_OK

@@ -223,6 +223,13 @@ find_calls(int32_t device_type, void *library, const char *name, dlx_gpu_calls *
     return DLX_OK;
 }
 
+/* The simulated driver exports its controls beside the driver API. */
+static bool
+is_simulated(void *library)
+{
+    return dlsym(library, "simcuda_reset") != NULL;
+}
+
 /* ---- Loading ---- */
 
 static dlx_status
@@ -264,7 +271,7 @@ load(int32_t device_type, dlx_error *err)
     }
     gpu->device_count = count < DLX_MAX_DEVICES ? count : DLX_MAX_DEVICES;
     gpu->version = version;
-    gpu->is_simulated = dlsym(library, "simcuda_version") != NULL;
+    gpu->is_simulated = is_simulated(library);
     publish(gpu);
     return DLX_OK;
 }
@@ -320,7 +327,6 @@ dlx_driver_describe(int32_t device_type, dlx_driver_info *out)
     *out = (dlx_driver_info){.device_count = -1};
     if (device_type != kDLCUDA && device_type != kDLROCM) {
         out->device_count = 0;
-        out->library = "";
         return;
     }
     dlx_gpu *gpu = dlx_gpu_peek(device_type);
@@ -331,11 +337,13 @@ dlx_driver_describe(int32_t device_type, dlx_driver_info *out)
             .is_simulated = gpu->is_simulated,
             .version = gpu->version,
             .device_count = gpu->device_count,
-            .library = gpu->library,
         };
+        memcpy(out->library, gpu->library, sizeof(out->library));
         return;
     }
-    void *library = open_library(device_type, &out->library);
+    const char *name;
+    void *library = open_library(device_type, &name);
+    snprintf(out->library, sizeof(out->library), "%s", name);
     out->is_loadable = library != NULL;
     if (library == NULL) {
         out->device_count = 0;
@@ -348,6 +356,6 @@ dlx_driver_describe(int32_t device_type, dlx_driver_info *out)
         if (ask != NULL && ((int (*)(int *))ask)(&count) == DLX_GPU_SUCCESS) {
             out->device_count = count;
         }
-        out->is_simulated = dlsym(library, "simcuda_version") != NULL;
+        out->is_simulated = is_simulated(library);
     }
 }

@@ -66,9 +66,10 @@ on_host_function(void *arg)
 static bool
 watch(notification *self)
 {
-    dlx_gpu *gpu = self->event->context->gpu;
-    int code = gpu->call.stream_query((void *)self->side.handle);
-    dlx_status status = dlx_gpu_status(code);
+    dlx_side side;
+    dlx_side_of_context(&side, self->event->context);
+    side.stream = self->side;
+    dlx_status status = dlx_side_query(&side, NULL);
     if (status == DLX_OK || status == DLX_NOT_READY || DLX_MUTATED(notify_watch)) {
         return false;
     }
@@ -109,22 +110,24 @@ queue(notification *self, dlx_error *err)
     void *stream = (void *)self->side.handle;
     dlx_side side;
     int mode;
-    dlx_status status =
-        dlx_side_init(&side, gpu, self->side, self->event->context, err);
-    if (status != DLX_OK) {
-        return status;
-    }
+    dlx_status status = DLX_OK;
+    dlx_side_of_context(&side, self->event->context);
+    side.stream = self->side;
     dlx_relaxed_enter(gpu, &mode);
     if (!DLX_MUTATED(notify_wait)) {
         status = dlx_side_wait(&side, self->event, err);
     }
     if (status == DLX_OK) {
         dlx_gpu_call call = DLX_CALL_stream_add_callback;
-        int code = gpu->call.stream_add_callback(stream, on_callback, self, 0);
+        int code;
+        DLX_CALL_ON_SIDE(&side, code,
+                         gpu->call.stream_add_callback(stream, on_callback, self, 0));
         if (code == DLX_GPU_NOT_SUPPORTED) {
             /* Not called once the context has died: the watch sees to that. */
             call = DLX_CALL_launch_host_func;
-            code = gpu->call.launch_host_func(stream, on_host_function, self);
+            DLX_CALL_ON_SIDE(
+                &side, code,
+                gpu->call.launch_host_func(stream, on_host_function, self));
         }
         status = code == DLX_GPU_SUCCESS ? DLX_OK : dlx_gpu_fail(gpu, call, code, err);
     }

@@ -291,7 +291,7 @@ examine_parked(park *self, dlx_sweep *sweep)
             if (is_behind(sweep, stream)) {
                 return DLX_TASK_KEEP;
             }
-            dlx_status status = dlx_event_query(event, NULL);
+            dlx_status status = dlx_sweep_query(sweep, event);
             if (status == DLX_NOT_READY) {
                 *slot_of(sweep, stream) = stream;
                 return DLX_TASK_KEEP;

@@ -129,6 +129,34 @@ run_drops(dlx_task *due)
     }
 }
 
+static void
+leave_context(dlx_sweep *sweep)
+{
+    if (sweep->inside != NULL) {
+        sweep->inside->gpu->contexts->leave(sweep->inside, sweep->saved);
+        sweep->inside = NULL;
+    }
+}
+
+/* The whole sweep is in relaxed mode, and stays in a context until it needs another. */
+dlx_status
+dlx_sweep_query(dlx_sweep *sweep, dlx_event *event)
+{
+    dlx_context *context = event->context;
+    if (dlx_event_is_done(event)) {
+        return DLX_OK;
+    }
+    if (sweep->inside != context) {
+        leave_context(sweep);
+        int code = context->gpu->contexts->enter(context, &sweep->saved);
+        if (code != DLX_GPU_SUCCESS) {
+            return dlx_gpu_status(code);
+        }
+        sweep->inside = context;
+    }
+    return dlx_gpu_status(context->gpu->call.event_query(event->native));
+}
+
 /* Under `sweeping`. Moves what is due from `waiting` to the returned list. */
 static dlx_task *
 examine_all(size_t limit, size_t *n_done, size_t *n_due)
@@ -160,6 +188,7 @@ examine_all(size_t limit, size_t *n_done, size_t *n_due)
             finish_task(task, verdict == DLX_TASK_LEAK);
         }
     }
+    leave_context(&sweep);
     return due;
 }
 

@@ -31,12 +31,17 @@ struct dlx_task {
     uint32_t generation;
 };
 
-/* What one round of looking has learnt. */
+/* What one round of looking has learnt, and the context it is in meanwhile. */
 enum { DLX_SWEEP_STREAMS = 16 };
 struct dlx_sweep {
     bool is_watch_due; /* a second has passed: look for lost contexts */
     dlx_stream not_ready[DLX_SWEEP_STREAMS]; /* streams with an incomplete event */
+    dlx_context *inside;
+    int saved;
 };
+
+/* Query an event in a sweep: as dlx_event_query, with fewer driver calls. */
+dlx_status dlx_sweep_query(dlx_sweep *sweep, dlx_event *event);
 
 /* Hand a task to the reaper, started if need be. `is_urgent`: it can be finished now.
  * Lock-free and without a driver call; any thread, also a driver's callback. */

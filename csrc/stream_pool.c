@@ -161,13 +161,23 @@ dlx_stream_synchronize(dlx_stream stream, dlx_error *err)
     return status == DLX_OK ? dlx_side_synchronize(&side, err) : status;
 }
 
+static int
+ask_device(dlx_gpu *gpu, void *stream, int32_t *device_id)
+{
+    void *native;
+    int code = gpu->call.stream_get_device(stream, device_id);
+    return code == DLX_GPU_NOT_SUPPORTED
+               ? gpu->contexts->locate(gpu, stream, &native, device_id)
+               : code;
+}
+
 dlx_status
 dlx_stream_find_device(int32_t device_type, uintptr_t handle, int32_t *device_id,
                        dlx_error *err)
 {
     dlx_stream stream;
+    dlx_context *context;
     dlx_gpu *gpu;
-    void *native;
     dlx_status status = dlx_stream_init(&stream, device_type, 0, handle, err);
     if (status != DLX_OK) {
         return status;
@@ -181,9 +191,15 @@ dlx_stream_find_device(int32_t device_type, uintptr_t handle, int32_t *device_id
     if (status != DLX_OK) {
         return status;
     }
-    int code = gpu->call.stream_get_device((void *)handle, device_id);
-    if (code == DLX_GPU_NOT_SUPPORTED) {
-        code = gpu->contexts->locate(gpu, (void *)handle, &native, device_id);
+    int code = ask_device(gpu, (void *)handle, device_id);
+    if (code == DLX_GPU_INVALID_CONTEXT &&
+        dlx_context_any(gpu, &context, NULL) == DLX_OK) {
+        int saved;
+        code = gpu->contexts->enter(context, &saved);
+        if (code == DLX_GPU_SUCCESS) {
+            code = ask_device(gpu, (void *)handle, device_id);
+            gpu->contexts->leave(context, saved);
+        }
     }
     return code == DLX_GPU_SUCCESS
                ? DLX_OK

@@ -36,8 +36,8 @@ typedef struct check_test {
     void (*run)(void);
 } check_test;
 
-/* Ends with {NULL, NULL}; one list a file of tests. */
-extern const check_test push_tests[], capture_tests[], event_tests[], release_tests[],
-    notify_tests[], loader_tests[], process_tests[], thread_tests[], failure_tests[];
+/* Each list ends with {NULL, NULL}; so does the list of lists of a program, with NULL.
+ */
+extern const check_test *const check_files[];
 
 #endif

@@ -50,12 +50,12 @@ typedef struct fake_driver {
     _Atomic int n_made;
     _Atomic long counts[DLX_N_CALLS];
     _Atomic long n_calls;
-    _Atomic long n_events;       /* in existence */
-    _Atomic long n_pinned;       /* blocks in existence */
-    _Atomic int sticky;          /* every call answers this */
-    _Atomic bool needs_context;  /* stream calls need some current context */
-    _Atomic bool is_hip;         /* contexts are current devices */
-    _Atomic bool is_in_callback; /* every call answers NOT_PERMITTED */
+    _Atomic long n_events;        /* in existence */
+    _Atomic uint64_t peak_in_use; /* most events in use when one was recorded */
+    _Atomic long n_pinned;        /* blocks in existence */
+    _Atomic int sticky;           /* every call answers this */
+    _Atomic bool is_hip;          /* contexts are current devices */
+    _Atomic bool is_in_callback;  /* every call answers NOT_PERMITTED */
     _Atomic bool has_primary[FAKE_DEVICES];
     _Atomic int fail_call; /* -1: any */
     _Atomic long fail_nth; /* counts down; 0: no failure planned */

@@ -55,8 +55,7 @@ resolve(void *handle, fake_stream **out)
     if (!is_known(*out)) {
         return DLX_GPU_INVALID_HANDLE;
     }
-    return current == NULL && atomic_load(&fake.needs_context) ? DLX_GPU_INVALID_CONTEXT
-                                                               : DLX_GPU_SUCCESS;
+    return current == NULL ? DLX_GPU_INVALID_CONTEXT : DLX_GPU_SUCCESS;
 }
 
 /* User streams are blocking ones: the legacy stream waits for them. */
@@ -221,12 +220,25 @@ fake_event_destroy(void *event)
     return code;
 }
 
+/* Sampled, so short by what each thread is about to add. */
+static void
+note_use(void)
+{
+    dlx_counters c;
+    dlx_counters_read(&c);
+    uint64_t peak = atomic_load(&fake.peak_in_use);
+    while (c.events_in_use > peak &&
+           !atomic_compare_exchange_weak(&fake.peak_in_use, &peak, c.events_in_use)) {
+    }
+}
+
 int
 fake_event_record(void *event, void *stream)
 {
     fake_event *e = event;
     fake_stream *s;
     int code = begin_stream(DLX_CALL_event_record, stream, event, &s);
+    note_use();
     if (code != DLX_GPU_SUCCESS) {
         return code;
     }
@@ -279,6 +291,9 @@ fake_event_query(void *event)
     if (code != DLX_GPU_SUCCESS) {
         return code;
     }
+    if (fake_current() == NULL) {
+        return DLX_GPU_INVALID_CONTEXT;
+    }
     if (atomic_load(&e->capture_id) != 0) {
         return DLX_GPU_CAPTURED_EVENT;
     }
@@ -289,8 +304,10 @@ fake_event_query(void *event)
 int
 fake_event_synchronize(void *event)
 {
+    int code = fake_begin_on(DLX_CALL_event_synchronize, NULL, event);
     fake_want_relaxed();
-    return fake_begin_on(DLX_CALL_event_synchronize, NULL, event);
+    return code == DLX_GPU_SUCCESS && fake_current() == NULL ? DLX_GPU_INVALID_CONTEXT
+                                                             : code;
 }
 
 /* ---- Callbacks ---- */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Runs the tests of the lower half: all of them, or those whose name contains an
+ * Runs the tests of a program: all of them, or those whose name contains an
  * argument. With -x, the first failure ends its test and the run, since a later
  * check may wait for what will never come. Exit status 0: every test that ran passed,
  * and at least one ran.
@@ -89,18 +89,14 @@ run_in_child(const check_test *test)
 int
 main(int argc, char **argv)
 {
-    const check_test *const files[] = {
-        push_tests,   capture_tests, event_tests,   release_tests, notify_tests,
-        loader_tests, process_tests, failure_tests, thread_tests,
-    };
     int n_run = 0, n_failed = 0;
     if (argc > 1 && strcmp(argv[1], "-x") == 0) {
         ends_at_failure = true;
         argc--;
         argv++;
     }
-    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-        for (const check_test *test = files[i]; test->name != NULL; test++) {
+    for (size_t i = 0; check_files[i] != NULL; i++) {
+        for (const check_test *test = check_files[i]; test->name != NULL; test++) {
             if (argc > 1 && strstr(test->name, argv[1]) == NULL) {
                 continue;
             }

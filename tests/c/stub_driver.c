@@ -48,7 +48,7 @@ cuDriverGetVersion(int *version)
     return 0;
 }
 
-DO_NOTHING(simcuda_version)
+DO_NOTHING(simcuda_reset)
 DO_NOTHING(cuEventCreate)
 DO_NOTHING(cuEventDestroy_v2)
 #ifndef STUB_LACKS_RECORD

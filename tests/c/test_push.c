@@ -149,7 +149,6 @@ test_push_works_in_a_thread_without_a_context_and_leaves_none(void)
 {
     fake_install();
     fake_set_current(NULL);
-    atomic_store(&fake.needs_context, true);
     CHECK_EQ(dlx_push(fake_stream_at(0), fake_stream_at(1), 0, NULL), DLX_OK);
     CHECK(fake_current() == NULL);
     fake_forget();
