@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "alloc.h"
+#include "driver.h"
 #include "layout.h"
 #include "lease.h"
 
@@ -63,17 +64,17 @@ dlx_deferred_drain(dlx_state *state)
     }
 }
 
-static int
-drain_as_pending_call(void *unused)
+/* On the reaper's thread, which holds the GIL here. */
+static void
+drain_on_reaper(void *unused)
 {
     (void)unused;
     dlx_deferred_drain(dlx_the_state);
-    return 0;
 }
 
-/* No allocation, no lock of Python's, no GIL: also inside a driver's callback. The
- * pending call may be refused when its queue is full; then the next use of the library
- * drains. */
+/* No lock of Python's, no GIL: also inside a driver's callback. Py_AddPendingCall would
+ * not do: called from a foreign thread it does not wake the main thread before 3.13. The
+ * next use of the library drains too. */
 static void
 defer(dlx_block *block)
 {
@@ -82,7 +83,7 @@ defer(dlx_block *block)
         block->next = head;
     } while (!atomic_compare_exchange_weak(&deferred, &head, block));
     if (head == NULL) {
-        (void)Py_AddPendingCall(drain_as_pending_call, NULL);
+        dlx_release_defer(&(dlx_release_request){.drop = drain_on_reaper});
     }
 }
 
