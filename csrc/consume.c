@@ -266,18 +266,16 @@ static int
 open_dlpack(dlx_state *state, dlx_entry known, PyObject *x, const dlx_request *request,
             dlx_source *source)
 {
-    PyObject *stream = NULL, *capsule = NULL;
+    PyObject *stream = NULL, *capsule = NULL, *resolved = NULL;
     DLDevice device = {kDLCPU, 0};
     int status = -1;
 
     if (known.torch_guards) {
         int readable = dlx_torch_may_read_by_methods(state, x);
-        if (readable <= 0) {
-            if (readable == 0) {
-                dlx_raise(state->ExchangeError,
-                          "torch tensor is a lazy conjugate or negative view: its memory "
-                          "is not its values; pass x.resolve_conj().resolve_neg()");
-            }
+        if (readable == 0) {
+            x = resolved = dlx_torch_resolve(state, x, request);
+        }
+        if (readable < 0 || x == NULL) {
             goto fail;
         }
     }
@@ -302,8 +300,12 @@ open_dlpack(dlx_state *state, dlx_entry known, PyObject *x, const dlx_request *r
     if (known.immutable) {
         source->flags |= DLPACK_FLAG_BITMASK_READ_ONLY;
     }
+    if (resolved != NULL) {
+        source->flags |= DLPACK_FLAG_BITMASK_IS_COPIED;
+    }
     status = 0;
 fail:
+    Py_XDECREF(resolved);
     Py_XDECREF(stream);
     Py_XDECREF(capsule);
     return status == 0 ? 0 : producer_refused(state, known.framework);

@@ -78,25 +78,42 @@ may_read(dlx_state *state, PyObject *x)
     return (*(const uint64_t *)(impl + guard.keys_at) & guard.lazy_bits) == 0;
 }
 
-static int
-open_resolved(dlx_state *state, const DLPackExchangeAPI *api, PyObject *x,
-              const dlx_request *request, dlx_source *source)
+PyObject *
+dlx_torch_resolve(dlx_state *state, PyObject *x, const dlx_request *request)
 {
     if (request->copy != 1) {
         dlx_raise(request->copy == 0 ? state->CopyError : state->ExchangeError,
                   "torch tensor is a lazy conjugate or negative view: its memory is not "
                   "its values; pass copy=True, or x.resolve_conj().resolve_neg()");
-        return -1;
+        return NULL;
     }
-    int status = -1;
     PyObject *half = PyObject_CallMethod(x, "resolve_conj", NULL);
     PyObject *plain = half != NULL ? PyObject_CallMethod(half, "resolve_neg", NULL) : NULL;
-    if (plain != NULL && plain != x) {
+    int readable = plain != NULL ? dlx_torch_may_read_by_methods(state, plain) : -1;
+    if (readable == 0 || plain == x) {
+        dlx_raise(state->ExchangeError,
+                  "torch tensor is a lazy view that its own resolve_conj and resolve_neg "
+                  "do not resolve; pass a plain tensor");
+        readable = -1;
+    }
+    if (readable < 0) {
+        Py_CLEAR(plain);
+    } else {
         state->counts.copies++;
-        status = dlx_torch_open(state, api, plain, request, source);
-        source->flags |= DLPACK_FLAG_BITMASK_IS_COPIED;
     }
     Py_XDECREF(half);
+    return plain;
+}
+
+static int
+open_resolved(dlx_state *state, const DLPackExchangeAPI *api, PyObject *x,
+              const dlx_request *request, dlx_source *source)
+{
+    PyObject *plain = dlx_torch_resolve(state, x, request);
+    int status = plain != NULL ? dlx_torch_open(state, api, plain, request, source) : -1;
+    if (status == 0) {
+        source->flags |= DLPACK_FLAG_BITMASK_IS_COPIED;
+    }
     Py_XDECREF(plain);
     return status;
 }

@@ -18,6 +18,11 @@ int dlx_torch_open(dlx_state *state, const DLPackExchangeAPI *api, PyObject *x,
  * __dlpack__. 1 where x may be read, 0 where it is lazy, -1 with an error set. */
 int dlx_torch_may_read_by_methods(dlx_state *state, PyObject *x);
 
+/* A tensor whose memory is the values of the lazy `x`: a copy, so only where `request`
+ * asks for one. NULL with CopyError or ExchangeError set. */
+DLX_GIVE PyObject *dlx_torch_resolve(dlx_state *state, PyObject *x,
+                                     const dlx_request *request);
+
 /* Make a torch tensor. On failure nothing is taken. */
 DLX_GIVE PyObject *dlx_torch_make(dlx_state *state, const dlx_request *request,
                                   DLX_TAKE dlx_source *source);

@@ -24,7 +24,7 @@ def classify(cls: type) -> Route | None:
 
     if cls is getattr(sys.modules.get("jaxlib._jax"), "ArrayImpl", None) and _jax_load():
         return Route("jax", "jax", immutable=True)
-    if hasattr(cls, "__dlpack__"):
+    if hasattr(cls, "__dlpack__") and not issubclass(cls, sys.modules["jax"].core.Tracer):
         return Route("dlpack", "jax", immutable=True, minus_one_is_handle=True)
     return Route(
         "refuse",
