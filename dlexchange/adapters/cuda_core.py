@@ -28,7 +28,9 @@ def make(tensor: Any, to: Any) -> Any:
 
     if tensor.device.type != DeviceType.CPU:
         raise ExchangeError(f"cuda.core views of {tensor.device} need a stream; not offered yet")
-    return StridedMemoryView.from_dlpack(tensor, -1)
+    view = StridedMemoryView.from_dlpack(tensor, -1)
+    _ = view.dtype  # raises where cuda.core has no name for it
+    return view
 
 
 def report(module: ModuleType) -> Report:

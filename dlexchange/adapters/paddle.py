@@ -13,6 +13,7 @@ from .info import Report, has_exchange_api
 MODULE = "paddle"
 DISTRIBUTIONS = ("paddlepaddle", "paddlepaddle-gpu")
 NEEDS = Needs(layout="forward", alignment=0, keeps_read_only=False)
+NOTES = ("never lets go of memory that it imports again while its first import is alive",)
 
 
 def classify(cls: type) -> Route | None:

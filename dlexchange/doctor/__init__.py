@@ -68,8 +68,8 @@ def _show_pairs(data: Any) -> str:
         return "Nothing to exchange."
     head = text.paragraph(
         "Microseconds for one hand-off of 32 floats with dx.convert(x, to), release included; "
-        "fastest of seven loops, beside whatever else ran here (benchmarks/ measures). The producer "
-        "is in the row, the consumer in the column."
+        "fastest of seven loops, beside whatever else ran here (benchmarks/ measures). Producers "
+        "are in the rows, consumers in the columns."
     )
     drawn = text.matrix([Verdict(**verdict) for verdict in data])
     more = ""

@@ -84,6 +84,7 @@ def _hand_over(producer: str, consumer: str, x: Any, theirs: Specimen, ours: Spe
         why = "" if shared else _why_copied(x, consumer, asked, refusals)
         writes, sealed = _write(x, y, theirs, ours, seen=shared)
         outcome = "shared" if shared else "copied"
+        del y  # paddle keeps for good what it imports twice at a time
         ns = _time(call)
         return Verdict(producer, consumer, outcome, why, asked, writes, sealed, read_only, ns)
     return Verdict(producer, consumer, "refused", refusals[0])

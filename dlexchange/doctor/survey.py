@@ -20,7 +20,7 @@ from .child import look_at
 from .exchange import Verdict
 from .specimens import SPECIMENS
 
-__all__ = ["FAST", "Survey", "survey"]
+__all__ = ["FAST", "Survey", "environment", "survey"]
 
 #: Frameworks that are exchanged in one process, this one, with ``--fast``.
 FAST = ("numpy", "torch", "jax", "cupy", "tvm_ffi")
@@ -168,7 +168,7 @@ def _process(pairs: list[list[str]], limit_s: float, imports: list[str] | None =
             stdout=subprocess.PIPE,
             stderr=noise,
             text=True,
-            env=_environment(),
+            env=environment(),
         )
         assert child.stdin is not None
         assert child.stdout is not None
@@ -197,7 +197,7 @@ def _process(pairs: list[list[str]], limit_s: float, imports: list[str] | None =
     return _Outcome(facts, last_words[-1] if last_words else f"exit status {status}", "failed")
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Keep frameworks quiet, and let SYCL see a CPU runtime that came by pip."""
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "GLOG_minloglevel": "3", **os.environ}
     opencl = Path(sys.prefix, "lib", "libintelocl.so")
