@@ -16,9 +16,9 @@ from .errors import (
     ExchangeError,
     StreamError,
 )
+from .exchange import FrameworkInfo, Stats, frameworks, get_include, stats, strict, to_cupy
 from .ready import Ready, host, ready
 from .stream import Event, Stream, current_stream, push, record_stream
-from .exchange import FrameworkInfo, Stats, frameworks, get_include, stats, strict, to_cupy
 
 __version__ = "0.1.0"
 

@@ -46,7 +46,7 @@ class Ready:
         trio = sys.modules.get("trio")
         in_trio = trio is not None and trio.lowlevel.in_trio_task()
         while not self.done():
-            if in_trio:
+            if trio is not None and in_trio:
                 await trio.lowlevel.wait_readable(self._completion.fileno())
             else:
                 await _readable(self._completion.fileno())

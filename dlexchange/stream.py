@@ -39,7 +39,8 @@ def current_stream(x: Any, device: Any = None) -> Stream:
     ---------------
     None.
     """
-    return streams.current(x, device)
+    found: Stream = streams.current(x, device)
+    return found
 
 
 def _stream(x: Any, device_of: Any = None) -> Stream:
@@ -51,7 +52,8 @@ def _stream(x: Any, device_of: Any = None) -> Stream:
             "dx.Stream.from_handle(device, handle)"
         )
     number = streams._device_of_stream(x)
-    return streams.resolve(x, 2, number if number is not None else 0)
+    found: Stream = streams.resolve(x, 2, number if number is not None else 0)
+    return found
 
 
 def push(src: Any, dst: Any) -> None:
@@ -134,7 +136,7 @@ def _addresses(native: Any) -> list[int]:
         found += [storage().data_ptr(), native.data_ptr()]
     data = getattr(native, "data", None)
     memory = getattr(data, "mem", None)
-    if memory is not None:  # CuPy
+    if data is not None and memory is not None:  # CuPy
         found += [memory.ptr, data.ptr]
     if not found:
         with _core.from_dlpack(native, stream=-1) as tensor:

@@ -6,14 +6,15 @@ the program has not imported, but where the caller names it as a consumer.
 
 An adapter is a module with
 
-- ``MODULE`` and ``DISTRIBUTIONS``: the import name, and the names on the package index;
+- ``MODULE`` and ``DISTRIBUTIONS``: the import name, and the names on the package index
+  (none where it is no framework of its own);
 - ``classify(cls)``: the `Route` of a type, or None for what the type itself offers;
 - ``make(tensor, to)`` and ``NEEDS``: how a Tensor becomes an array, and what it must be
   like; without them the framework is no consumer;
 - ``report(module)`` and ``NOTES``: what `dlexchange.frameworks()` shows;
 - ``devices(module)``: what ``python -m dlexchange`` shows; it may start a driver.
 
-All but the first two may be missing.
+Whatever it does not need may be missing.
 """
 
 from __future__ import annotations

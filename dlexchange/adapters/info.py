@@ -58,7 +58,8 @@ def frameworks() -> tuple[FrameworkInfo, ...]:
     ---------------
     None: nothing is recorded, waited for or synchronized.
     """
-    found = (_look_at(_adapter(name)) for name in _adapter_names())
+    adapters = (_adapter(name) for name in _adapter_names())
+    found = (_look_at(adapter) for adapter in adapters if hasattr(adapter, "MODULE"))
     return tuple(info for info in found if info is not None)
 
 

@@ -40,8 +40,9 @@ def _collect_machine(found: Survey) -> Any:
 def _show_machine(data: Any) -> str:
     lines = [(name, str(data[name])) for name in ("system", "processor", "cores", "python")]
     for driver in data["drivers"]:
-        said = f"driver {driver['version']}, {driver['devices']} devices"
-        lines.append((driver["name"], driver["why"] or said))
+        said = f"{driver['library']} {driver['version']}, {driver['devices']} devices"
+        simulated = " (simulated)" if driver["simulated"] else ""
+        lines.append((driver["name"], driver["why"] or said + simulated))
     return text.rows(lines)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from .. import _core
+from ..device import DeviceType
+from ..errors import DriverError
 
 __all__ = ["Driver", "describe", "drivers"]
 
@@ -16,10 +19,11 @@ class Driver(NamedTuple):
 
     name: str
     library: str
-    found: bool
     version: str = ""
     devices: int = 0
+    simulated: bool = False
     why: str = ""
+    """Why it cannot be used; empty where it can."""
 
 
 def describe() -> dict[str, Any]:
@@ -34,25 +38,18 @@ def describe() -> dict[str, Any]:
 
 def drivers() -> list[Driver]:
     """Load each driver and ask for its version and devices; creates no context."""
-    return [
-        _ask("CUDA", "libcuda.so.1", "cuInit", "cuDriverGetVersion", "cuDeviceGetCount"),
-        _ask("HIP", "libamdhip64.so", "hipInit", "hipDriverGetVersion", "hipGetDeviceCount"),
-    ]
+    return [_ask("CUDA", DeviceType.CUDA), _ask("HIP", DeviceType.ROCM)]
 
 
-def _ask(name: str, library: str, init: str, version: str, count: str) -> Driver:
+def _ask(name: str, device_type: int) -> Driver:
+    why = ""
     try:
-        driver = ctypes.CDLL(library)
-    except OSError:
-        return Driver(name, library, False, why=f"{library} is not installed")
-    number = ctypes.c_int()
-    status = getattr(driver, init)(0)
-    if status != 0:
-        return Driver(name, library, True, why=f"{init} returned {status}")
-    getattr(driver, version)(ctypes.byref(number))
-    text = f"{number.value // 1000}.{number.value % 1000 // 10}"
-    getattr(driver, count)(ctypes.byref(number))
-    return Driver(name, library, True, text, number.value)
+        _core._driver_load(device_type)
+    except DriverError as error:
+        why = error.text
+    info = _core._driver_info(device_type)
+    version = f"{info['version'] // 1000}.{info['version'] % 1000 // 10}"
+    return Driver(name, info["library"], version, info["device_count"], info["is_simulated"], why)
 
 
 def _processor() -> str:

@@ -40,9 +40,12 @@ def test_nested_regular_arrays_share_their_buffer() -> None:
         ak.Array([{"x": 1}]),
         ak.Array(["ab", "cd"]),
         ak.to_regular(ak.Array([b"ab", b"cd"])),
+        ak.Array(
+            ak.contents.NumpyArray(np.frombuffer(b"ab", np.uint8), parameters={"__array__": "char"})
+        ),
         ak.Array([]),
     ],
-    ids=["ragged", "option", "record", "strings", "regular bytes", "untyped"],
+    ids=["ragged", "option", "record", "strings", "regular bytes", "characters", "untyped"],
 )
 def test_what_is_not_one_block_is_refused(array: ak.Array) -> None:
     with pytest.raises(dx.ExchangeError, match="not one strided block"):
