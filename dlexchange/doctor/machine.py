@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from .. import _core
 from ..device import DeviceType
-from ..errors import DriverError
+from ..errors import DriverError, ExchangeError
 
 __all__ = ["Driver", "describe", "drivers"]
 
@@ -45,8 +45,8 @@ def _ask(name: str, device_type: int) -> Driver:
     why = ""
     try:
         _core._driver_load(device_type)
-    except DriverError as error:
-        why = error.text
+    except (DriverError, ExchangeError) as error:
+        why = str(error)
     info = _core._driver_info(device_type)
     version = f"{info['version'] // 1000}.{info['version'] % 1000 // 10}"
     return Driver(name, info["library"], version, info["device_count"], info["is_simulated"], why)
