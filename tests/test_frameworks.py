@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import dlexchange as dx
-from dlexchange.doctor.survey import environment
+from dlexchange.doctor.pairs import environment
 
 HERE = Path(__file__).parent / "frameworks"
 PEERS = sorted(path.stem for path in (HERE / "peers").glob("[a-z]*.py"))

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from . import machine, text
 from .exchange import Verdict
-from .survey import FAST, Survey, survey
+from .pairs import FAST, Survey, survey
 
 __all__ = ["SECTIONS", "Section", "main"]
 

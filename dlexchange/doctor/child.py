@@ -16,25 +16,29 @@ from typing import Any
 import dlexchange as dx
 
 from ..adapters import ADAPTERS
-from .exchange import exchange
+from .exchange import Verdict, exchange, in_short
 
 __all__ = ["look_at"]
 
 
 def look_at(imports: list[str], pairs: list[list[str]], tell: Callable[..., None]) -> None:
-    """Import, exchange, describe; `tell` is called before and after each pair."""
+    """Import, exchange, describe; `tell` hears of every step, also of those to come."""
+    broken = {}
     for name in imports:
         tell(importing=name)
         try:
             importlib.import_module(_adapter(name).MODULE)
         except Exception as error:
-            tell(import_failed=name, why=f"{type(error).__name__}: {error}")
-            return
+            broken[name] = f"import of {name}: {type(error).__name__}: {in_short(error)}"
     for producer, consumer in pairs:
-        tell(begin=[producer, consumer])
-        tell(verdict=exchange(producer, consumer)._asdict())
+        tell(exchanging=[producer, consumer])
+        why = broken.get(producer) or broken.get(consumer)
+        verdict = (
+            Verdict(producer, consumer, "failed", why) if why else exchange(producer, consumer)
+        )
+        tell(verdict=verdict._asdict())
     for info in dx.frameworks():
-        if info.name in imports:
+        if info.name in imports and info.imported:
             tell(framework={**info._asdict(), "devices": _devices(info.name)})
 
 

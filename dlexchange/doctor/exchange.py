@@ -11,7 +11,7 @@ import dlexchange as dx
 
 from .specimens import SPECIMENS, VALUES, Specimen
 
-__all__ = ["Verdict", "exchange"]
+__all__ = ["Verdict", "exchange", "in_short"]
 
 
 class Verdict(NamedTuple):
@@ -55,14 +55,14 @@ def exchange(producer: str, consumer: str) -> Verdict:
         try:
             x = theirs.make()
         except Exception as error:
-            return Verdict(producer, consumer, "absent", f"no array: {_in_short(error)}")
+            return Verdict(producer, consumer, "absent", f"no array: {in_short(error)}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", dx.errors.ReadOnlyWarning)
             return _hand_over(producer, consumer, x, theirs, ours)
     except _Wrong as wrong:
         return Verdict(producer, consumer, "wrong", str(wrong))
     except Exception as error:
-        return Verdict(producer, consumer, "failed", _in_short(error))
+        return Verdict(producer, consumer, "failed", in_short(error))
 
 
 def _hand_over(producer: str, consumer: str, x: Any, theirs: Specimen, ours: Specimen) -> Verdict:
@@ -75,7 +75,7 @@ def _hand_over(producer: str, consumer: str, x: Any, theirs: Specimen, ours: Spe
         try:
             y = call()
         except dx.ExchangeError as error:
-            refusals.append(_in_short(error))
+            refusals.append(in_short(error))
             continue
         if ours.read(y) != VALUES:
             raise _Wrong(f"values differ: {ours.read(y)[:4]} ... instead of {VALUES[:4]} ...")
@@ -120,7 +120,7 @@ def _why_copied(x: Any, consumer: str, asked: str, refusals: list[str]) -> str:
     try:
         dx.convert(x, consumer, copy=False)
     except dx.CopyError as error:
-        return _in_short(error)
+        return in_short(error)
     raise _Wrong("a copy was made although copy=False was asked for")
 
 
@@ -155,7 +155,8 @@ def _loop(call: Callable[[], Any], rounds: int) -> float:
     return (time.perf_counter_ns() - start) / rounds
 
 
-def _in_short(error: BaseException) -> str:
+def in_short(error: BaseException) -> str:
+    """Return an error's message and its cause's, on one line."""
     words = " ".join(str(error).split()) or type(error).__name__
     line = words if len(words) <= 160 else words[:157] + "..."
-    return f"{line} ({_in_short(error.__cause__)})" if error.__cause__ is not None else line
+    return f"{line} ({in_short(error.__cause__)})" if error.__cause__ is not None else line

@@ -40,10 +40,10 @@ class _Outcome(NamedTuple):
     """What came out of one process."""
 
     facts: list[dict[str, Any]]
-    end: str
-    """Empty where it came to its end, else why not, in words."""
-    outcome: str
-    """crashed, hung or failed; empty where it came to its end."""
+    ended: str
+    """How it ended: done, crashed, hung or failed."""
+    why: str
+    """Why it did not come to its end, in words."""
 
 
 def survey(
@@ -118,34 +118,29 @@ def _batches(names: list[str]) -> Iterator[list[list[str]]]:
 
 
 def _run(pairs: list[list[str]], limit_s: float, found: _Found) -> None:
-    """Run some pairs in a process; what it did not come to is run in processes of two."""
-    outcome = _process(pairs, limit_s)
-    for fact in outcome.facts:
+    """Run some pairs in a process; what failed there gets a process of its own."""
+    for fact in _process(pairs, limit_s).facts:
         found.take(fact)
-    rest = [pair for pair in pairs if tuple(pair) not in found.pairs]
-    while rest:
-        couple = [pair for pair in rest if set(pair) == set(rest[0])]
-        rest = [pair for pair in rest if pair not in couple]
-        for fact in _alone(couple, limit_s):
-            found.take(fact)
+    for producer, consumer in pairs:
+        verdict = found.pairs.get((producer, consumer))
+        if verdict is None or verdict.outcome == "failed":
+            for fact in _alone(producer, consumer, limit_s):
+                found.take(fact)
 
 
-def _alone(couple: list[list[str]], limit_s: float) -> list[dict[str, Any]]:
-    """Run the exchanges of two frameworks, each in a process of its own if it must be."""
-    facts: list[dict[str, Any]] = []
-    for pair in couple:
-        first = _process([pair], limit_s)
-        second = None
-        if first.outcome and pair[0] != pair[1]:
-            second = _process([pair], limit_s, imports=list(reversed(pair)))
-        if second is not None and not second.outcome:
-            facts += second.facts
-        elif first.outcome:
-            verdict = Verdict(pair[0], pair[1], first.outcome, first.end)
+def _alone(producer: str, consumer: str, limit_s: float) -> list[dict[str, Any]]:
+    """Exchange one pair in a process; import them the other way round if that fails."""
+    tries = []
+    for imports in dict.fromkeys([(producer, consumer), (consumer, producer)]):
+        outcome = _process([[producer, consumer]], limit_s, list(dict.fromkeys(imports)))
+        facts = [fact for fact in outcome.facts if "verdict" in fact or "framework" in fact]
+        if outcome.ended != "done":
+            verdict = Verdict(producer, consumer, outcome.ended, outcome.why)
             facts.append({"verdict": verdict._asdict()})
-        else:
-            facts += first.facts
-    return facts
+        tries.append(facts)
+        if outcome.ended == "done" and facts[0]["verdict"]["outcome"] != "failed":
+            return facts
+    return tries[0]
 
 
 def _process(pairs: list[list[str]], limit_s: float, imports: list[str] | None = None) -> _Outcome:
@@ -161,15 +156,17 @@ def _process(pairs: list[list[str]], limit_s: float, imports: list[str] | None =
         silent = True
         child.kill()
 
-    with tempfile.TemporaryFile("w+", errors="replace") as noise:
-        child = subprocess.Popen(
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as noise,
+        subprocess.Popen(
             [sys.executable, "-m", "dlexchange.doctor.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=noise,
             text=True,
             env=environment(),
-        )
+        ) as child,
+    ):
         assert child.stdin is not None
         assert child.stdout is not None
         with child.stdin as job:
@@ -186,15 +183,12 @@ def _process(pairs: list[list[str]], limit_s: float, imports: list[str] | None =
         noise.seek(0)
         last_words = noise.read().strip().splitlines()
     if facts and "done" in facts[-1]:
-        return _Outcome(facts, "", "")
+        return _Outcome(facts, "done", "")
     if silent:
-        return _Outcome(facts, f"no answer within {limit_s:g} s", "hung")
-    if facts and "import_failed" in facts[-1]:
-        name, why = facts[-1]["import_failed"], facts[-1]["why"]
-        return _Outcome(facts, f"import of {name}: {why.splitlines()[0]}", "failed")
+        return _Outcome(facts, "hung", f"no answer within {limit_s:g} s")
     if status < 0:
-        return _Outcome(facts, signal.Signals(-status).name, "crashed")
-    return _Outcome(facts, last_words[-1] if last_words else f"exit status {status}", "failed")
+        return _Outcome(facts, "crashed", signal.Signals(-status).name)
+    return _Outcome(facts, "failed", last_words[-1] if last_words else f"exit status {status}")
 
 
 def environment() -> dict[str, str]:
