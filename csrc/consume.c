@@ -368,11 +368,22 @@ open_prepared(dlx_state *state, const dlx_entry *entry, PyObject *x,
     return status;
 }
 
-static int
-refuse_type(dlx_state *state, const dlx_entry *entry, PyObject *x)
+static bool
+has_cuda_array_interface(PyObject *x)
 {
-    if (entry->prepare != NULL) { /* an adapter's reason */
-        dlx_raise(state->ExchangeError, "%U", entry->prepare);
+    PyObject *found = PyObject_GetAttrString(x, "__cuda_array_interface__");
+    if (found == NULL) {
+        PyErr_Clear();
+    }
+    Py_XDECREF(found);
+    return found != NULL;
+}
+
+static int
+refuse_type(dlx_state *state, PyObject *reason, PyObject *x)
+{
+    if (reason != NULL) { /* an adapter's */
+        dlx_raise(state->ExchangeError, "%U", reason);
     } else {
         PyErr_Format(PyExc_TypeError,
                      "%s is not a tensor that can be exchanged: it has neither "
@@ -425,7 +436,14 @@ dlx_source_open(dlx_state *state, PyObject *x, const dlx_request *request,
         return open_prepared(state, entry, x, request, source); /* ordered in there */
     case DLX_ROUTE_REFUSE:
     case DLX_ROUTE_UNKNOWN:
-        status = refuse_type(state, entry, x);
+        /* Wrappers often set this one on the instance. */
+        if (entry->prepare != NULL) {
+            status = refuse_type(state, entry->prepare, x);
+        } else {
+            status = has_cuda_array_interface(x)
+                         ? dlx_cai_open(state, x, request, source)
+                         : refuse_type(state, NULL, x);
+        }
         break;
     }
     if (status == 0 && request->copy == 0 &&

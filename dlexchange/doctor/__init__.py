@@ -16,7 +16,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
-from . import machine, text
+from . import machine, streams, text
 from .exchange import Verdict
 from .pairs import FAST, Survey, survey
 
@@ -81,16 +81,40 @@ def _show_pairs(data: Any) -> str:
     return f"{head}\n\n{drawn}{more}"
 
 
+def _collect_streams(found: Survey) -> Any:
+    return streams.demonstrate()._asdict()
+
+
+def _show_streams(data: Any) -> str:
+    seen = streams.Outcome(**data)
+    if seen.why:
+        return text.paragraph(f"The stream demonstration did not run: {seen.why}")
+    yes = {True: "yes", False: "NO"}
+    head = text.paragraph(
+        f"On the {seen.device}: a producer's stream is held by a latch, its array is handed to "
+        "a consumer on another stream, and the latch is opened afterwards."
+    )
+    facts = [
+        ("hand-off returned while the latch was closed", yes[seen.returned_while_closed]),
+        ("consumer's stream waited for the producer's", yes[seen.consumer_waited]),
+        ("an unrelated stream finished meanwhile", yes[seen.unrelated_finished]),
+        ("value read with the push", f"{seen.with_push} (right is {streams.NEW})"),
+        ("value read without it", f"{seen.without_push} (stale is {streams.OLD})"),
+    ]
+    return f"{head}\n\n{text.rows(facts)}"
+
+
 #: What the report consists of, in order; a demonstration more is one line more.
 SECTIONS = [
     Section("machine", "This machine", _collect_machine, _show_machine),
     Section("frameworks", "Frameworks", _collect_frameworks, _show_frameworks),
     Section("pairs", "Exchanges", _collect_pairs, _show_pairs),
+    Section("streams", "Streams", _collect_streams, _show_streams),
 ]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the report; 1 where an exchange gave wrong values, else 0."""
+    """Run the report; 1 where an exchange or the streams gave wrong values, else 0."""
     options = _parse(arguments)
     start = time.monotonic()
     found = survey(
@@ -109,7 +133,8 @@ def main(arguments: list[str] | None = None) -> int:
         for section in SECTIONS:
             print(f"{text.title(section.title)}\n{section.show(data[section.name])}\n")
         print(_conclusion(found, time.monotonic() - start))
-    return 1 if wrong else 0
+    broken = data["streams"]["why"] == "" and not streams.Outcome(**data["streams"]).is_right
+    return 1 if wrong or broken else 0
 
 
 def _conclusion(found: Survey, seconds: float) -> str:
