@@ -5,6 +5,7 @@
 #include "lease.h"
 
 #include <pthread.h>
+#include <string.h>
 
 #include "alloc.h"
 #include "raise.h"
@@ -37,47 +38,83 @@ dlx_lease_new(void)
     }
     *lease = (dlx_lease){.thread = dlx_thread_id(), .room = DLX_LEASE_INLINE};
     lease->consumers = lease->inline_consumers;
+    lease->streams = lease->inline_streams;
     return lease;
+}
+
+static int
+refuse_unowned(dlx_state *state, const dlx_stream_ref *consumer)
+{
+    dlx_raise(state->StreamError,
+              "stream handle %p has no owner, so the release of this memory cannot be "
+              "ordered behind it; pass an object (dx.Stream.from_handle(..., owner=...))",
+              (void *)consumer->stream.handle);
+    return -1;
+}
+
+/* Both arrays are one allocation: the references, then the bare streams. */
+static int
+make_room(dlx_lease *lease)
+{
+    size_t n = lease->n_consumers, room = 2 * lease->room;
+    dlx_stream_ref *more = dlx_alloc(room * (sizeof *more + sizeof *lease->streams));
+    if (more == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    dlx_stream *streams = (dlx_stream *)(void *)(more + room);
+    memcpy(more, lease->consumers, n * sizeof *more);
+    memcpy(streams, lease->streams, n * sizeof *streams);
+    if (lease->consumers != lease->inline_consumers) {
+        free(lease->consumers);
+    }
+    lease->consumers = more;
+    lease->streams = streams;
+    lease->room = room;
+    return 0;
+}
+
+/* Handle 2 means another stream in each thread; of two threads' nobody can name both. */
+static void
+note_thread(dlx_lease *lease)
+{
+    uint64_t here = dlx_thread_id();
+    bool is_first = true;
+    for (size_t i = 0; i < lease->n_consumers; i++) {
+        is_first = is_first && !dlx_stream_is_per_thread(lease->streams[i]);
+    }
+    lease->thread = is_first || lease->thread == here ? here : 0;
 }
 
 int
 dlx_lease_add_consumer(dlx_state *state, dlx_lease *lease, dlx_stream_ref *consumer)
 {
     if (!consumer->is_owned) {
-        if (state->strict) {
-            dlx_raise(state->StreamError,
-                      "stream handle %p has no owner, so the release of this memory cannot "
-                      "be ordered behind it; pass an object (dx.Stream.from_handle(..., "
-                      "owner=...))",
-                      (void *)consumer->stream.handle);
-            return -1;
-        }
-        return 0;
+        return state->strict ? refuse_unowned(state, consumer) : 0;
+    }
+    if (dlx_stream_is_per_thread(consumer->stream)) {
+        note_thread(lease);
     }
     for (size_t i = 0; i < lease->n_consumers; i++) {
-        if (dlx_stream_same(lease->consumers[i].stream, consumer->stream, true)) {
+        if (dlx_stream_same(lease->streams[i], consumer->stream, true)) {
             dlx_stream_ref_clear(consumer);
             return 0;
         }
     }
-    if (lease->n_consumers == lease->room) {
-        dlx_stream_ref *more = dlx_alloc(2 * lease->room * sizeof *more);
-        if (more == NULL) {
-            PyErr_NoMemory();
-            return -1;
-        }
-        for (size_t i = 0; i < lease->n_consumers; i++) {
-            more[i] = lease->consumers[i];
-        }
-        if (lease->consumers != lease->inline_consumers) {
-            free(lease->consumers);
-        }
-        lease->consumers = more;
-        lease->room *= 2;
+    if (lease->n_consumers == lease->room && make_room(lease) < 0) {
+        return -1;
     }
+    lease->streams[lease->n_consumers] = consumer->stream;
     lease->consumers[lease->n_consumers++] = *consumer;
     *consumer = (dlx_stream_ref){.is_owned = true};
     return 0;
+}
+
+int
+dlx_lease_add_named(dlx_state *state, dlx_lease *lease, dlx_stream_ref *consumer)
+{
+    return consumer->is_owned ? dlx_lease_add_consumer(state, lease, consumer)
+                              : refuse_unowned(state, consumer);
 }
 
 /* ---- registry --------------------------------------------------------------------- */
@@ -122,6 +159,9 @@ int
 dlx_lease_record_stream(dlx_state *state, uintptr_t address, const dlx_stream_ref *consumer)
 {
     int found = 0;
+    if (!consumer->is_owned) { /* no exception is made under the lock: it may collect */
+        return refuse_unowned(state, consumer);
+    }
     pthread_mutex_lock(&registry.lock);
     for (dlx_lease *lease = *bucket_of(address); found >= 0 && lease != NULL;
          lease = lease->next) {
@@ -176,31 +216,24 @@ drop_on_reaper(void *arg)
     drop_attached(arg);
 }
 
-/* NULL where no stream has used the memory but the producer's own. */
+/* False where no stream has used the memory but the producer's own. */
 static bool
-request_of(dlx_lease *lease, dlx_stream *streams, size_t room, dlx_release_request *out)
+request_of(dlx_lease *lease, dlx_release_request *out)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < lease->n_consumers && n < room; i++) {
-        streams[n++] = lease->consumers[i].stream;
-    }
-    *out = (dlx_release_request){.consumers = streams,
-                                 .n_consumers = n,
+    *out = (dlx_release_request){.consumers = lease->streams,
+                                 .n_consumers = lease->n_consumers,
                                  .thread = lease->thread,
                                  .drop = drop_on_reaper,
                                  .arg = lease};
     if (lease->edge) {
         out->producer = lease->producer.stream;
     }
-    return n > 0;
+    return lease->n_consumers > 0;
 }
-
-#define MAX_STREAMS 64
 
 void
 dlx_lease_release(dlx_lease *lease, dlx_hold *hold, bool attached)
 {
-    dlx_stream streams[MAX_STREAMS];
     dlx_release_request request;
     dlx_release_result result = DLX_RELEASE_NOW;
     dlx_error error;
@@ -209,7 +242,7 @@ dlx_lease_release(dlx_lease *lease, dlx_hold *hold, bool attached)
     hold->kind = DLX_HOLD_NOTHING;
     hold->lease = NULL;
     lease->hold.lease = NULL;
-    bool driven = request_of(lease, streams, MAX_STREAMS, &request);
+    bool driven = request_of(lease, &request);
     if (driven && attached) {
         Py_BEGIN_ALLOW_THREADS
         result = dlx_release(&request, &error);
@@ -231,14 +264,13 @@ dlx_lease_release(dlx_lease *lease, dlx_hold *hold, bool attached)
 void
 dlx_lease_defer(dlx_lease *lease, dlx_hold *hold)
 {
-    dlx_stream streams[MAX_STREAMS];
     dlx_release_request request;
     unregister(lease);
     lease->hold = *hold;
     hold->kind = DLX_HOLD_NOTHING;
     hold->lease = NULL;
     lease->hold.lease = NULL;
-    (void)request_of(lease, streams, MAX_STREAMS, &request);
+    (void)request_of(lease, &request);
     dlx_release_defer(&request);
 }
 

@@ -27,10 +27,13 @@ typedef struct dlx_lease {
     dlx_stream_ref producer; /* device_type 0: nobody knows */
     bool edge;               /* the producer's stream is the allocation's, and lives on */
     dlx_event *ready;        /* the producer's work; NULL where there is nothing to wait for */
-    uint64_t thread;         /* of the hand-off; gives handle 2 its meaning */
+    uint64_t thread;         /* whose handle 2 is meant; 0: that of several threads */
+    dlx_stream exported;       /* the stream that __cuda_array_interface__ names */
     size_t n_consumers, room;
     dlx_stream_ref *consumers; /* distinct streams; `inline_consumers` at first */
+    dlx_stream *streams;       /* the same as the driver layer takes them */
     dlx_stream_ref inline_consumers[DLX_LEASE_INLINE];
+    dlx_stream inline_streams[DLX_LEASE_INLINE];
     uintptr_t address; /* in the registry, else 0 */
     struct dlx_lease *next, **link;
 } dlx_lease;
@@ -43,6 +46,11 @@ DLX_GIVE dlx_lease *dlx_lease_new(void);
  * strict mode). Takes `consumer->owner` on success. 0 or -1. GIL: held. */
 int dlx_lease_add_consumer(dlx_state *state, dlx_lease *lease,
                            DLX_TAKE dlx_stream_ref *consumer);
+
+/* The same for a stream that somebody names for this very purpose: StreamError where
+ * nobody owns it. */
+int dlx_lease_add_named(dlx_state *state, dlx_lease *lease,
+                        DLX_TAKE dlx_stream_ref *consumer);
 
 /* Order the release and let go of `hold`, at once or on the reaper's thread.
  * Any thread but one that Python never saw; releases the GIL around driver calls. */
@@ -60,7 +68,7 @@ void dlx_lease_free(DLX_TAKE DLX_NULL dlx_lease *lease);
 void dlx_lease_register(dlx_lease *lease, uintptr_t address);
 
 /* Add a consumer to every lease registered under `address`. How many, or -1 with an error
- * set. GIL: held. */
+ * set (StreamError where nobody owns the stream: it could not be kept). GIL: held. */
 int dlx_lease_record_stream(dlx_state *state, uintptr_t address,
                             const dlx_stream_ref *consumer);
 

@@ -314,7 +314,7 @@ tensor_record_stream(PyObject *self, PyObject *stream)
         tensor->hold.lease = dlx_lease_new();
     }
     if (tensor->hold.lease == NULL ||
-        dlx_lease_add_consumer(tensor->state, tensor->hold.lease, &consumer) < 0) {
+        dlx_lease_add_named(tensor->state, tensor->hold.lease, &consumer) < 0) {
         dlx_stream_ref_clear(&consumer);
         return NULL;
     }
