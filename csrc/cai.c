@@ -59,7 +59,7 @@ dlx_cai_open(dlx_state *state, PyObject *x, const dlx_request *request, dlx_sour
             goto fail;
         }
         order->producer.is_owned = true; /* it lives at least as long as x */
-        order->edge = true;
+        order->edge = !dlx_stream_is_per_thread(order->producer.stream);
     }
     source->hold = dlx_hold_object(x);
     status = 0;
@@ -68,30 +68,16 @@ fail:
     return status;
 }
 
-PyObject *
-dlx_tensor_cuda_array_interface(PyObject *self, void *closure)
+/* One stream for each Tensor, whoever asks and however often: it waits for the data, and
+ * consumers put their work back into it. */
+static int
+export_stream(dlx_tensor *tensor, dlx_lease *lease)
 {
-    (void)closure;
-    dlx_tensor *tensor = (dlx_tensor *)self;
-    dlx_state *state = tensor->state;
     dlx_stream_ref mine = {.is_owned = false};
-    dlx_lease *lease = tensor->hold.lease;
     dlx_status status;
     dlx_error error;
-    if (tensor->closed) {
-        PyErr_SetString(PyExc_ValueError, "this Tensor has been closed");
-        return NULL;
-    }
-    if (tensor->view.device.device_type != kDLCUDA &&
-        tensor->view.device.device_type != kDLCUDAManaged) {
-        PyErr_SetString(PyExc_AttributeError,
-                        "__cuda_array_interface__ shows CUDA memory only");
-        return NULL;
-    }
-    if (lease == NULL || lease->ready == NULL) { /* nothing pending that we know of */
-        tensor->lent = true;
-        return PyObject_CallMethod(state->adapters, "show_cuda_array_interface", "OO", self,
-                                   Py_None);
+    if (lease->exported.device_type != 0) {
+        return 0;
     }
     Py_BEGIN_ALLOW_THREADS
     status = dlx_stream_acquire(kDLCUDA, tensor->view.device.device_id, &mine.stream,
@@ -103,14 +89,50 @@ dlx_tensor_cuda_array_interface(PyObject *self, void *closure)
     Py_END_ALLOW_THREADS
     if (status != DLX_OK) {
         dlx_stream_ref_clear(&mine);
-        return dlx_raise_driver(state, &error);
+        dlx_raise_driver(tensor->state, &error);
+        return -1;
     }
-    unsigned long long handle = mine.stream.handle;
-    if (dlx_lease_add_consumer(state, lease, &mine) < 0) {
+    if (lease->exported.device_type != 0) { /* another thread was quicker */
         dlx_stream_ref_clear(&mine);
+        return 0;
+    }
+    dlx_stream stream = mine.stream;
+    if (dlx_lease_add_consumer(tensor->state, lease, &mine) < 0) {
+        dlx_stream_ref_clear(&mine);
+        return -1;
+    }
+    lease->exported = stream;
+    return 0;
+}
+
+PyObject *
+dlx_tensor_cuda_array_interface(PyObject *self, void *closure)
+{
+    (void)closure;
+    dlx_tensor *tensor = (dlx_tensor *)self;
+    dlx_state *state = tensor->state;
+    dlx_lease *lease = tensor->hold.lease;
+    PyObject *interface = NULL;
+    if (tensor->closed) {
+        PyErr_SetString(PyExc_ValueError, "this Tensor has been closed");
         return NULL;
     }
-    tensor->lent = true;
-    return PyObject_CallMethod(state->adapters, "show_cuda_array_interface", "OK", self,
-                               handle);
+    if (tensor->view.device.device_type != kDLCUDA &&
+        tensor->view.device.device_type != kDLCUDAManaged) {
+        PyErr_SetString(PyExc_AttributeError,
+                        "__cuda_array_interface__ shows CUDA memory only");
+        return NULL;
+    }
+    tensor->exports++; /* close() in another thread must not take the lease away */
+    if (lease == NULL || lease->ready == NULL) { /* nothing pending that we know of */
+        interface = PyObject_CallMethod(state->adapters, "show_cuda_array_interface", "OO",
+                                        self, Py_None);
+    } else if (export_stream(tensor, lease) == 0) {
+        interface =
+            PyObject_CallMethod(state->adapters, "show_cuda_array_interface", "OK", self,
+                                (unsigned long long)lease->exported.handle);
+    }
+    tensor->lent = tensor->lent || interface != NULL;
+    dlx_tensor_export_end(tensor);
+    return interface;
 }
