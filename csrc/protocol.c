@@ -76,7 +76,7 @@ order_for(dlx_tensor *tensor, PyObject *value)
     dlx_lease *lease = tensor->hold.lease;
     dlx_stream_ref consumer = {.is_owned = false};
     dlx_error error;
-    dlx_status status;
+    dlx_status status = DLX_OK;
     bool vouched = false;
     if (tensor->view.device.device_type == kDLCPU) {
         if (value == NULL || value == Py_None) {
@@ -95,14 +95,13 @@ order_for(dlx_tensor *tensor, PyObject *value)
         dlx_raise_driver(state, &error);
         return -1;
     }
-    if (vouched || lease == NULL || lease->ready == NULL) {
-        return 0;
+    if (!vouched && lease != NULL && lease->ready != NULL) {
+        dlx_event *ready = dlx_event_keep(lease->ready);
+        Py_BEGIN_ALLOW_THREADS
+        status = dlx_event_wait(ready, consumer.stream, &error);
+        Py_END_ALLOW_THREADS
+        dlx_event_release(ready);
     }
-    dlx_event *ready = dlx_event_keep(lease->ready);
-    Py_BEGIN_ALLOW_THREADS
-    status = dlx_event_wait(ready, consumer.stream, &error);
-    Py_END_ALLOW_THREADS
-    dlx_event_release(ready);
     dlx_stream_ref_clear(&consumer);
     if (status != DLX_OK) {
         dlx_raise_driver(state, &error);
