@@ -230,9 +230,8 @@ find_producer(dlx_state *state, const dlx_entry *entry, PyObject *x, dlx_order *
 {
     int status = 0;
     if (order->producer.stream.device_type != 0) {
-        return 0; /* the caller named it */
-    }
-    if (entry->api != NULL) {
+        /* the caller named it */
+    } else if (entry->api != NULL) {
         status = work_stream(state, entry->api, order->streams_on, &order->producer);
     } else if (entry->work_stream != NULL) {
         status = ask_stream(state, entry->work_stream, x, order->streams_on,
@@ -321,8 +320,9 @@ drive(dlx_order *order, bool to_tensor, bool host, bool named, dlx_event **ready
 {
     dlx_status status = DLX_OK;
     dlx_stream P = order->producer.stream, C = order->consumer.stream;
-    if (to_tensor) {
-        return dlx_event_record(P, ready, error);
+    if (to_tensor) { /* of a Tensor, where the caller has named what wrote it since */
+        status = order->ready != NULL ? dlx_event_wait(order->ready, P, error) : DLX_OK;
+        return status == DLX_OK ? dlx_event_record(P, ready, error) : status;
     }
     if (host) { /* pinned or managed memory: exactly the producer's event, no more */
         dlx_event *event = order->ready != NULL ? dlx_event_keep(order->ready) : NULL;
@@ -341,6 +341,16 @@ drive(dlx_order *order, bool to_tensor, bool host, bool named, dlx_event **ready
     return dlx_push(P, C, named ? DLX_PUSH_CONSUMER_NAMED : 0, error);
 }
 
+static int
+refuse_unknown(dlx_state *state, const dlx_source *source)
+{
+    dlx_raise(state->StreamError,
+              "nobody knows which stream wrote this %s memory: make a Tensor with "
+              "dx.from_dlpack(x, stream=...) first, or pass stream=-1 if it is complete",
+              source->framework);
+    return -1;
+}
+
 /* What the hand-off needs of the driver: nothing, or one release of the GIL. */
 static int
 synchronise(dlx_state *state, const dlx_request *request, dlx_source *source,
@@ -349,27 +359,22 @@ synchronise(dlx_state *state, const dlx_request *request, dlx_source *source,
     dlx_order *order = &source->order;
     bool to_tensor = wants_tensor(request);
     bool host = consumes_on_host(request);
-    bool known = order->producer.stream.device_type != 0 || order->ready != NULL;
     dlx_error error;
     dlx_status status;
     *ready = NULL;
     if (order->vouched || order->producer_ordered || order->nothing_pending) {
         return 0;
     }
-    if (to_tensor && order->lease != NULL) { /* a Tensor of a Tensor: the same event */
+    bool named = order->producer.stream.device_type != 0;
+    if (to_tensor && order->lease != NULL && !named) { /* a Tensor of a Tensor: the same event */
         *ready = order->ready != NULL ? dlx_event_keep(order->ready) : NULL;
         return 0;
     }
-    if (order->ready == NULL && order->lease != NULL) {
+    if (order->ready == NULL && order->lease != NULL && !named) {
         return 0; /* a Tensor whose maker vouched for it */
     }
-    if (!known) {
-        dlx_raise(state->StreamError,
-                  "nobody knows which stream wrote this %s memory: make a Tensor with "
-                  "dx.from_dlpack(x, stream=...) first, or pass stream=-1 if it is "
-                  "complete",
-                  source->framework);
-        return -1;
+    if (!named && order->ready == NULL) {
+        return refuse_unknown(state, source);
     }
     if (!to_tensor && !host && order->ready == NULL &&
         dlx_stream_same(order->producer.stream, order->consumer.stream, true)) {
@@ -384,6 +389,14 @@ synchronise(dlx_state *state, const dlx_request *request, dlx_source *source,
         return -1;
     }
     return 0;
+}
+
+/* Nothing is pending, or we know behind what. */
+static bool
+is_ordered(const dlx_order *order)
+{
+    return order->vouched || order->nothing_pending || order->lease != NULL ||
+           order->producer.stream.device_type != 0;
 }
 
 /* Note C in the Tensor's lease, or make a lease for the way back. */
@@ -468,6 +481,10 @@ dlx_order_source(dlx_state *state, const dlx_entry *entry, PyObject *x,
         goto fail;
     }
     if (consumes_on_host(request) && request->copy == 1) {
+        if (!is_ordered(order)) {
+            refuse_unknown(state, source);
+            goto fail;
+        }
         return dlx_order_copy_to_host(state, source);
     }
     if (synchronise(state, request, source, &ready) < 0 ||
