@@ -93,8 +93,9 @@ stream_from_handle(PyObject *cls, PyObject *args, PyObject *kwargs)
                                      &owner)) {
         return NULL;
     }
-    unsigned long long handle = PyLong_AsUnsignedLongLong(address);
-    if (PyErr_Occurred()) {
+    unsigned long long handle =
+        PyBool_Check(address) ? (unsigned long long)-1 : PyLong_AsUnsignedLongLong(address);
+    if (PyErr_Occurred() || PyBool_Check(address)) {
         return dlx_raise(dlx_the_state->StreamError,
                          "a stream handle is an integer from 0 to 2^64 - 1, not %R",
                          address);
@@ -255,9 +256,9 @@ stream_repr(PyObject *self)
     if (device != NULL) {
         const char *name = !dlx_stream_is_default(stream)      ? "handle"
                            : dlx_stream_is_per_thread(stream) ? "per-thread default"
-                                                              : "default";
-        repr = PyUnicode_FromFormat("<dlexchange.Stream %s 0x%llx on %S>", name,
-                                    (unsigned long long)stream.handle, device);
+                                                              : "legacy default";
+        repr = PyUnicode_FromFormat("<dlexchange.Stream %s %p on %S>", name,
+                                    (void *)stream.handle, device);
         Py_DECREF(device);
     }
     return repr;
