@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -27,6 +29,22 @@ def make(tensor: Any, to: Any) -> Any:
     from .._core import to_numpy
 
     return cupy.asarray(to_numpy(tensor))
+
+
+@contextmanager
+def on_stream(to: Any, device: Any, stream: Any) -> Iterator[Any]:
+    """Make a stream CuPy's current one; None: the one it has."""
+    import cupy
+
+    from .streams import resolve
+
+    with cupy.cuda.Device(device.id):
+        if stream is None:
+            yield resolve(cupy.cuda.get_current_stream(), device.type, device.id)
+        else:
+            named = resolve(stream, device.type, device.id)
+            with cupy.cuda.ExternalStream(named.handle, device.id):
+                yield named
 
 
 def report(module: ModuleType) -> Report:

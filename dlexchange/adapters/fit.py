@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import CopyError, ExchangeError
+from ..device import DeviceType
+from ..errors import CopyError, ExchangeError, StreamError
 
 if TYPE_CHECKING:
     from .._core import Tensor
@@ -34,8 +36,17 @@ class Needs(NamedTuple):
     """True where the consumer copies host memory in every case."""
 
 
+#: Has a framework work on a stream (None: its current one) in the body, and yields it:
+#: ``on_stream(to, device, stream)``.
+OnStream = Callable[[Any, Any, Any], AbstractContextManager[Any]]
+
+
 def through(
-    name: str, make: Callable[[Tensor, Any], Any], needs: Needs, to: Any
+    name: str,
+    make: Callable[[Tensor, Any], Any],
+    needs: Needs,
+    to: Any,
+    on_stream: OnStream | None = None,
 ) -> Callable[[Any, Any, bool | None], Any]:
     """Build the callable that makes arrays of the framework `name` out of any producer.
 
@@ -45,12 +56,24 @@ def through(
         Takes a Tensor that meets `needs`, and `to`; returns the framework's array.
     to : str, module or array type
         What the caller named as the consumer.
+    on_stream : callable or None
+        None: the framework's stream is not known to us, so it cannot be given one, and the
+        release is not ordered behind its work.
     """
 
     def hand_over(x: Any, stream: Any, copy: bool | None) -> Any:
-        tensor = _fitted(name, x, stream, copy, needs)
+        vouched = isinstance(stream, int) and stream == -1
+        tensor = _fitted(name, x, -1 if vouched else None, copy, needs)
         try:
-            array = make(tensor, to)
+            if tensor.device.type == DeviceType.CPU:
+                if stream is not None and not vouched:
+                    raise StreamError(f"host memory has no stream: leave stream out, not {stream}")
+                array = make(tensor, to)
+            else:
+                with _on(name, on_stream, tensor, to, None if vouched else stream) as used:
+                    array = make(tensor, to)
+                    if used is not None:
+                        tensor.record_stream(used)
         except (ExchangeError, MemoryError):
             raise
         except Exception as error:
@@ -60,6 +83,19 @@ def through(
         return array
 
     return hand_over
+
+
+def _on(
+    name: str, on_stream: OnStream | None, tensor: Tensor, to: Any, stream: Any
+) -> AbstractContextManager[Any]:
+    if on_stream is not None:
+        return on_stream(to, tensor.device, stream)
+    if stream is not None:
+        raise StreamError(
+            f"dlexchange cannot make {name} work on a given stream: make it current there, and "
+            "leave stream out"
+        )
+    return nullcontext()
 
 
 def legacy_capsule(tensor: Tensor) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 from .info import Report
 
@@ -19,3 +20,16 @@ def report(module: ModuleType) -> Report:
 def devices(module: ModuleType) -> tuple[str, ...]:
     """Count the devices; starts the driver."""
     return tuple(f"cuda:{i}" for i in range(len(module.gpus))) if module.is_available() else ()
+
+
+def stream_of(x: Any) -> int | None:
+    """Return the default stream of an array that was made on it.
+
+    numba names no stream in such an array's interface, which says that nothing is pending;
+    its kernels on the default stream may still run.
+    """
+    from numba.cuda.core import config
+
+    if getattr(x, "stream", None) != 0:
+        return None
+    return 2 if getattr(config, "CUDA_PER_THREAD_DEFAULT_STREAM", 0) else 1

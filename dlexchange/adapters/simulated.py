@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from . import Route
+from .fit import Needs
+
+NEEDS = Needs()
 
 
 def classify(cls: type) -> Route | None:
@@ -20,3 +25,18 @@ def classify(cls: type) -> Route | None:
 def allocation_stream(x: Any) -> Any:
     """Return the stream that the array's memory comes from and goes back to."""
     return x.stream
+
+
+def make(tensor: Any, to: Any) -> Any:
+    """Import with the framework's own ``from_dlpack``; `to` is its array type."""
+    return to.framework.from_dlpack(tensor)
+
+
+@contextmanager
+def on_stream(to: Any, device: Any, stream: Any) -> Iterator[Any]:
+    """Make a stream of the simulation the framework's current one."""
+    if stream is None:
+        yield to.framework.current_stream(device.id)
+    else:
+        with to.framework.use_stream(stream):
+            yield stream

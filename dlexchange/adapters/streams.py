@@ -51,6 +51,7 @@ def _device_of_stream(x: Any) -> int | None:
     """Number of the device a framework's stream says it is on, or None."""
     device = getattr(x, "device", None)
     for value in (
+        device,
         getattr(device, "index", None),
         getattr(device, "device_id", None),
         getattr(x, "device_index", None),
