@@ -14,8 +14,8 @@ from typing import Any
 from . import _core
 from ._core import Tensor, from_dlpack, to_numpy
 from .device import DeviceType
-from .errors import ExchangeError
-from .stream import current_stream
+from .errors import ExchangeError, StreamError
+from .stream import as_stream
 
 __all__ = ["Ready", "host", "ready"]
 
@@ -23,7 +23,7 @@ __all__ = ["Ready", "host", "ready"]
 class Ready:
     """Completes when the work that makes a tensor's values is done.
 
-    Await it, ask `done()`, let a stream wait for it, or have a function called.
+    Await it, from as many tasks as you like, ask `done()`, or let a stream wait for it.
     """
 
     def __init__(self, subject: Any, completion: Any) -> None:
@@ -35,9 +35,17 @@ class Ready:
         return self._completion is None or bool(self._completion.done())
 
     def wait_on(self, stream: Any) -> None:
-        """Make later work of `stream` wait, on the device; the host does not block."""
+        """Make later work of `stream` wait, on the device; the host does not block.
+
+        Raises
+        ------
+        StreamError
+            The work runs on the host, where no stream can wait for it: await it instead.
+        """
         if self._subject is not None:
-            stream.wait(self._subject)
+            as_stream(stream).wait(self._subject)
+        elif not self.done():
+            raise StreamError("no stream can wait for work on the host: await it first")
 
     def __await__(self) -> Generator[Any, None, None]:
         return self._wait().__await__()
@@ -46,10 +54,14 @@ class Ready:
         trio = sys.modules.get("trio")
         in_trio = trio is not None and trio.lowlevel.in_trio_task()
         while not self.done():
-            if trio is not None and in_trio:
-                await trio.lowlevel.wait_readable(self._completion.fileno())
-            else:
-                await _readable(self._completion.fileno())
+            fd = os.dup(self._completion.fileno())  # loops allow one task a descriptor
+            try:
+                if trio is not None and in_trio:
+                    await trio.lowlevel.wait_readable(fd)
+                else:
+                    await _readable(fd)
+            finally:
+                os.close(fd)
 
 
 async def _readable(fd: int) -> None:
@@ -74,8 +86,7 @@ def ready(x: Any) -> Ready:
     Parameters
     ----------
     x : Tensor, Event, Stream or array
-        A Tensor: its ready event. A device array: the work now on its framework's current
-        stream. A host array: done, but for jax, whose arrays may still be computed.
+        A Tensor: its ready event. A device array: what ``from_dlpack(x)`` would wait for. A host array: done, but for jax, whose arrays may still be computed.
 
     Returns
     -------
@@ -98,17 +109,24 @@ def ready(x: Any) -> Ready:
     ---------
     A cancelled await frees nothing early.
     """
-    if isinstance(x, (_core.Event, _core.Stream)):
-        return Ready(x if isinstance(x, _core.Event) else None, _core._notify(x))
+    if isinstance(x, _core.Stream):
+        x = x.record()
+    if isinstance(x, _core.Event):
+        return Ready(x, _core._notify(x))
     if isinstance(x, Tensor):
         event = x.ready_event
         return Ready(event, None if event is None else _core._notify(event))
     if hasattr(x, "block_until_ready"):
         return Ready(None, None if x.is_ready() else _waiter.wait_for(x.block_until_ready))
-    if x.__dlpack_device__()[0] == DeviceType.CPU:
+    if _is_on_host(x):
         return Ready(None, None)
-    event = current_stream(x).record()
-    return Ready(event, _core._notify(event))
+    with from_dlpack(x) as tensor:
+        return ready(tensor)
+
+
+def _is_on_host(x: Any) -> bool:
+    device = getattr(x, "__dlpack_device__", None)
+    return device is not None and device()[0] == DeviceType.CPU
 
 
 class _HostCompletion:
@@ -213,10 +231,9 @@ class _OnItsWay:
 
 
 def _start(leaf: Any, pending: list[Awaitable[Any]]) -> Any:
-    if not isinstance(leaf, Tensor) and not hasattr(leaf, "__dlpack_device__"):
+    if not any(hasattr(leaf, name) for name in ("__dlpack_device__", "__cuda_array_interface__")):
         return leaf
-    device = leaf.device if isinstance(leaf, Tensor) else leaf.__dlpack_device__()
-    if device[0] == DeviceType.CPU:
+    if _is_on_host(leaf):
         pending.append(ready(leaf))
         return _OnItsWay(lambda: to_numpy(leaf))
     try:

@@ -43,7 +43,8 @@ def current_stream(x: Any, device: Any = None) -> Stream:
     return found
 
 
-def _stream(x: Any, device_of: Any = None) -> Stream:
+def as_stream(x: Any) -> Stream:
+    """Make a Stream of whatever knows its own device; not of the protocol's integers."""
     if isinstance(x, Stream):
         return x
     if isinstance(x, int):
@@ -84,7 +85,7 @@ def push(src: Any, dst: Any) -> None:
     ------
     dlpack.stream.push
     """
-    _core._push(_stream(src), _stream(dst))
+    _core._push(as_stream(src), as_stream(dst))
 
 
 def record_stream(native: Any, stream: Any) -> None:
@@ -120,7 +121,7 @@ def record_stream(native: Any, stream: Any) -> None:
         native.record_stream(stream)
         return
     for address in _addresses(native):
-        if _core._record_stream(address, _stream(stream)):
+        if _core._record_stream(address, as_stream(stream)):
             return
     raise ExchangeError(
         f"this {type(native).__name__} is not in device memory that came through dlexchange "
