@@ -86,7 +86,8 @@ def ready(x: Any) -> Ready:
     Parameters
     ----------
     x : Tensor, Event, Stream or array
-        A Tensor: its ready event. A device array: what ``from_dlpack(x)`` would wait for. A host array: done, but for jax, whose arrays may still be computed.
+        A Tensor: its ready event. A device array: what ``from_dlpack(x)`` would wait for.
+        A host array: done, but for jax, whose arrays may still be computed.
 
     Returns
     -------
