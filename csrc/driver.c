@@ -139,6 +139,7 @@ in_forked_child(void)
             close(fd);
         }
     }
+    dlx_loader_after_fork();
     if (atomic_load(&guarded)) {
         atomic_store(&forked, true);
         atomic_store(&stopped, true);
@@ -154,16 +155,22 @@ register_fork_handler(void)
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 
 void
-dlx_fork_guard(void)
+dlx_fork_watch(void)
 {
     pthread_once(&fork_once, register_fork_handler);
+}
+
+void
+dlx_fork_guard(void)
+{
+    dlx_fork_watch();
     atomic_store(&guarded, true);
 }
 
 dlx_status
 dlx_fork_fd_add(int fd)
 {
-    pthread_once(&fork_once, register_fork_handler);
+    dlx_fork_watch();
     for (size_t i = 0; i < N_FORK_FDS; i++) {
         int expected = 0;
         if (atomic_compare_exchange_strong(&fork_fds[i], &expected, fd + 1)) {

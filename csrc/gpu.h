@@ -402,8 +402,13 @@ extern _Atomic uint64_t dlx_counts[sizeof(dlx_counters) / sizeof(uint64_t)];
 #define DLX_UNCOUNT(field) \
     atomic_fetch_sub_explicit(&dlx_counts[DLX_GAUGE(field)], 1, memory_order_relaxed)
 
-/* Called once a driver or the reaper exists: from then on a forked child is stopped. */
+/* Have forks noticed; and, once a driver or the reaper exists, have children stopped.
+ */
+void dlx_fork_watch(void);
 void dlx_fork_guard(void);
+
+/* In a forked child: another thread may have been loading a driver in the parent. */
+void dlx_loader_after_fork(void);
 bool dlx_is_forked(void);
 void dlx_mark_stopped(void);
 

@@ -289,6 +289,7 @@ dlx_gpu_get(int32_t device_type, dlx_gpu **out, dlx_error *err)
     }
     *out = dlx_gpu_peek(device_type);
     if (*out == NULL) {
+        dlx_fork_watch();
         pthread_mutex_lock(&load_mutex);
         if (dlx_gpu_peek(device_type) == NULL) {
             status = load(device_type, err);
@@ -308,6 +309,12 @@ dlx_driver_load(int32_t device_type, dlx_error *err)
                         "device type %d has no driver here", device_type);
     }
     return dlx_gpu_get(device_type, &gpu, err);
+}
+
+void
+dlx_loader_after_fork(void)
+{
+    pthread_mutex_init(&load_mutex, NULL);
 }
 
 void

@@ -27,8 +27,8 @@ static _Atomic(dlx_task *) inbox; /* newest first */
 static pthread_mutex_t sweeping = PTHREAD_MUTEX_INITIALIZER;
 static dlx_task *waiting; /* oldest first; owned by the sweeper, as is next_watch */
 static int64_t next_watch;
-static bool (*enter_drops)(void);
-static void (*leave_drops)(void);
+static bool (*_Atomic enter_drops)(void);
+static void (*_Atomic leave_drops)(void);
 
 enum { AWAKE, NAPPING, ASLEEP }; /* napping ends soon by itself */
 static _Atomic int rest = AWAKE;
@@ -38,13 +38,12 @@ static _Atomic bool is_running;
 static pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
 static pthread_t thread; /* under `starting` */
 
+/* Without a lock: the caller may hold the GIL, for which a sweeper may wait. */
 void
 dlx_reaper_configure(bool (*enter)(void), void (*leave)(void))
 {
-    pthread_mutex_lock(&sweeping);
-    enter_drops = enter;
-    leave_drops = leave;
-    pthread_mutex_unlock(&sweeping);
+    atomic_store(&leave_drops, leave);
+    atomic_store(&enter_drops, enter);
 }
 
 static int64_t
@@ -114,7 +113,9 @@ static void
 run_drops(dlx_task *due)
 {
     while (due != NULL) {
-        bool may_drop = enter_drops == NULL || enter_drops();
+        bool (*enter)(void) = atomic_load(&enter_drops);
+        void (*leave)(void) = atomic_load(&leave_drops);
+        bool may_drop = enter == NULL || enter();
         for (int i = 0; i < BATCH && due != NULL; i++) {
             dlx_task *task = due;
             due = task->next;
@@ -123,8 +124,8 @@ run_drops(dlx_task *due)
             }
             finish_task(task, !may_drop);
         }
-        if (may_drop && leave_drops != NULL) {
-            leave_drops();
+        if (may_drop && leave != NULL) {
+            leave();
         }
     }
 }

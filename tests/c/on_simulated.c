@@ -482,6 +482,60 @@ test_a_stream_of_a_context_of_its_own_is_served_from_there(void)
     CHECK_EQ(sim_findings(), 0);
 }
 
+static dlx_stream
+hip_stream(int device, bool is_default)
+{
+    void *stream = NULL;
+    sim_hip.hipSetDevice(device);
+    if (!is_default) {
+        CHECK_EQ(sim_hip.hipStreamCreateWithFlags(&stream, DLX_STREAM_NON_BLOCKING), 0);
+    }
+    return (dlx_stream){kDLROCM, device, (uintptr_t)stream};
+}
+
+static uint64_t
+hip_cell(dlx_stream p, unsigned value)
+{
+    uint64_t cell = 0;
+    sim_hip.hipSetDevice(p.device_id);
+    CHECK_EQ(sim_hip.hipMalloc(&cell, 4), 0);
+    CHECK_EQ(sim_hip.hipMemsetD32Async(cell, value, 1, (void *)p.handle), 0);
+    return cell;
+}
+
+/* Through HIP's names, with its own default stream, and a current device to restore. */
+static void
+test_hip_orders_both_ways_for_every_pair_of_streams(void)
+{
+    sim_open();
+    sim_open_hip();
+    for (int i = 0; i < 4; i++) {
+        for (int j = 0; j < 4; j++) {
+            int device = -1;
+            dlx_stream p = hip_stream(i / 2, i % 2), c = hip_stream(j / 2, j % 2);
+            uint64_t cell = hip_cell(p, 7);
+            uint32_t *seen = sim_pinned();
+            sim_hip.hipSetDevice(0);
+            CHECK_EQ(dlx_push(p, c, 0, NULL), DLX_OK);
+            sim_hip.hipSetDevice(c.device_id);
+            CHECK_EQ(sim_hip.hipMemcpyDtoHAsync(seen, cell, 4, (void *)c.handle), 0);
+            sim_hip.hipSetDevice(0);
+            CHECK_EQ(release(c, p), DLX_RELEASE_NOW);
+            CHECK_EQ(sim_hip.hipGetDevice(&device), 0);
+            CHECK_EQ(device, 0);
+            sim_hip.hipSetDevice(p.device_id);
+            sim_hip.hipMemsetD32Async(cell, 9, 1, (void *)p.handle);
+            CHECK_EQ(sim_hip.hipStreamSynchronize((void *)p.handle), 0);
+            sim_hip.hipSetDevice(c.device_id);
+            CHECK_EQ(sim_hip.hipStreamSynchronize((void *)c.handle), 0);
+            CHECK_EQ(*seen, 7);
+        }
+    }
+    CHECK_EQ(release(hip_stream(1, false), NO_PRODUCER), DLX_RELEASE_LATER);
+    CHECK_EQ(dlx_drain(LONG), 0);
+    CHECK_EQ(sim_findings(), 0);
+}
+
 static void
 test_the_nth_failing_driver_call_is_named_and_the_next_push_works(void)
 {
@@ -521,6 +575,7 @@ static const check_test tests[] = {
     T(test_a_copy_to_the_host_brings_the_values_without_a_host_wait),
     T(test_a_release_inside_a_drivers_callback_is_left_to_the_reaper),
     T(test_a_stream_of_a_context_of_its_own_is_served_from_there),
+    T(test_hip_orders_both_ways_for_every_pair_of_streams),
     T(test_the_nth_failing_driver_call_is_named_and_the_next_push_works),
     {0},
 };

@@ -24,7 +24,7 @@ static void *contexts[SIM_DEVICES];
 typedef void (*any_call)(void);
 
 static any_call
-find(const char *name)
+find_in(void *library, const char *name)
 {
     any_call call;
     void *address = dlsym(library, name);
@@ -34,6 +34,12 @@ find(const char *name)
     }
     memcpy(&call, &address, sizeof(call));
     return call;
+}
+
+static any_call
+find(const char *name)
+{
+    return find_in(library, name);
 }
 
 /* Set-up only: whatever fails here is not what is tested. */
@@ -210,6 +216,24 @@ void
 sim_kill(int device, int status)
 {
     CONTROL(simcuda_kill)(device, status);
+}
+
+sim_hip_calls sim_hip;
+
+/* Opened first, so that the loader finds it already in the process, as it would find
+ * the runtime that a framework has brought. */
+void
+sim_open_hip(void)
+{
+    void *hip = dlopen(SIM_HIP_LIBRARY, RTLD_NOW);
+    if (hip == NULL) {
+        fprintf(stderr, "%s\n", dlerror());
+        exit(1);
+    }
+#define FIND_HIP(name, arguments) \
+    sim_hip.name = (__typeof__(sim_hip.name))find_in(hip, #name);
+    SIM_HIP_CALLS(FIND_HIP)
+    MUST(dlx_driver_load(kDLROCM, NULL));
 }
 
 void *

@@ -72,4 +72,23 @@ void sim_kill(int device, int status);
 
 void *sim_current(void);
 
+/* HIP's names for the same simulation: the few that make work. After sim_open(). */
+#define SIM_HIP_CALLS(X)                                                             \
+    X(hipSetDevice, (int device))                                                    \
+    X(hipGetDevice, (int *device))                                                   \
+    X(hipStreamCreateWithFlags, (void **stream, unsigned flags))                     \
+    X(hipStreamSynchronize, (void *stream))                                          \
+    X(hipMalloc, (uint64_t *address, size_t nbytes))                                 \
+    X(hipMemsetD32Async, (uint64_t address, unsigned value, size_t n, void *stream)) \
+    X(hipMemcpyDtoHAsync, (void *to, uint64_t from, size_t nbytes, void *stream))
+
+typedef struct sim_hip_calls {
+#define SIM_FIELD(name, arguments) int(*name) arguments;
+    SIM_HIP_CALLS(SIM_FIELD)
+#undef SIM_FIELD
+} sim_hip_calls;
+
+extern sim_hip_calls sim_hip;
+void sim_open_hip(void);
+
 #endif
