@@ -23,4 +23,18 @@ int dlx_keywords_read(const char *function, PyObject *const *values, PyObject *k
  * TypeError set. Clause: K18. */
 int dlx_copy_read(PyObject *value, int *copy);
 
+/* What a consumer asked of __dlpack__. */
+typedef struct dlx_export_arguments {
+    PyObject *stream; /* borrowed; NULL: nothing was said */
+    bool versioned;   /* max_version allows the versioned struct */
+    bool has_device;
+    DLDevice device; /* dl_device, where has_device */
+    int copy;        /* -1: if needed, 0: never, 1: always */
+} dlx_export_arguments;
+
+/* Read the keywords of __dlpack__. 0, or -1 with TypeError set.
+ * Clauses: K01, K18, V01-V04, V11. */
+int dlx_export_arguments_read(dlx_state *state, PyObject *const *args, Py_ssize_t nargs,
+                              PyObject *kwnames, dlx_export_arguments *out);
+
 #endif

@@ -127,3 +127,28 @@ dlx_capsule_new(dlx_block *block, bool versioned)
     return versioned ? PyCapsule_New(block, name_versioned, destroy_versioned)
                      : PyCapsule_New(block, name_legacy, destroy_legacy);
 }
+
+PyObject *
+dlx_source_export(dlx_state *state, dlx_source *source, bool versioned)
+{
+    if (!versioned && dlx_source_is_read_only(source)) {
+        dlx_raise(state->ExchangeError,
+                  "this %s is read-only, which an unversioned capsule cannot say; "
+                  "ask with max_version=(1, 0) or higher, or with copy=True",
+                  source->framework);
+        return NULL;
+    }
+    if (!versioned && dlx_capsule_legacy_check(state, source) < 0) {
+        return NULL;
+    }
+    dlx_block *block =
+        dlx_block_new(state, &source->view, source->flags, &source->hold, versioned);
+    if (block == NULL) {
+        return NULL;
+    }
+    PyObject *capsule = dlx_capsule_new(block, versioned);
+    if (capsule == NULL) {
+        dlx_block_undo(state, block, &source->hold);
+    }
+    return capsule;
+}

@@ -29,4 +29,9 @@ int dlx_capsule_legacy_check(dlx_state *state, const dlx_source *source);
  * Clauses: C01-C05. */
 DLX_GIVE PyObject *dlx_capsule_new(DLX_TAKE dlx_block *block, bool versioned);
 
+/* Hand a source out in a capsule. Refuses what an unversioned capsule cannot say. NULL
+ * with an error set: then nothing is taken. */
+DLX_GIVE PyObject *dlx_source_export(dlx_state *state, DLX_TAKE dlx_source *source,
+                                     bool versioned);
+
 #endif

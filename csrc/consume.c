@@ -12,6 +12,7 @@
 #include "jax.h"
 #include "numpy.h"
 #include "order.h"
+#include "producer.h"
 #include "tensor.h"
 #include "torch.h"
 
@@ -432,6 +433,9 @@ dlx_source_open(dlx_state *state, PyObject *x, const dlx_request *request,
     case DLX_ROUTE_CAI:
         status = dlx_cai_open(state, x, request, source);
         break;
+    case DLX_ROUTE_PRODUCER:
+        status = dlx_producer_open(state, x, request, source);
+        break;
     case DLX_ROUTE_PREPARE:
         return open_prepared(state, entry, x, request, source); /* ordered in there */
     case DLX_ROUTE_REFUSE:
@@ -554,6 +558,9 @@ dlx_entry_resolve(dlx_state *state, PyTypeObject *type)
         int is_numpy = dlx_numpy_has_type(state, type);
         if (is_numpy < 0 || entry_fill(state, type, &made) < 0) {
             return NULL;
+        }
+        if (dlx_producer_has_type(state, type)) {
+            made.route = DLX_ROUTE_PRODUCER;
         }
     }
     /* Looking an attribute up gives the type a version tag, if it can have one. */

@@ -9,6 +9,7 @@
 #include "adapt.h"
 #include "alloc.h"
 #include "arguments.h"
+#include "description.h"
 #include "docs.h"
 #include "driver.h"
 #include "jax.h"
@@ -18,6 +19,7 @@
 #include "order.h"
 #include "stream_type.h"
 #include "produce.h"
+#include "producer.h"
 #include "tensor.h"
 #include "torch.h"
 
@@ -296,6 +298,17 @@ jax_load(PyObject *module, PyObject *unused)
     return usable < 0 ? NULL : PyBool_FromLong(usable);
 }
 
+static PyObject *
+buffer_address(PyObject *module, PyObject *view)
+{
+    (void)module;
+    if (!PyMemoryView_Check(view)) {
+        return PyErr_Format(PyExc_TypeError, "expected memoryview, not %s",
+                            Py_TYPE(view)->tp_name);
+    }
+    return PyLong_FromVoidPtr(PyMemoryView_GET_BUFFER(view)->buf);
+}
+
 #define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL | METH_KEYWORDS
 
 static PyMethodDef functions[] = {
@@ -336,6 +349,8 @@ static PyMethodDef functions[] = {
      PyDoc_STR("Find torch's lazy bits by specimens; see torch.h.")},
     {"_legacy_capsule", dlx_adapt_legacy_capsule, METH_O,
      PyDoc_STR("For adapters: a legacy capsule of a Tensor, also of a read-only one.")},
+    {"_buffer_address", buffer_address, METH_O,
+     PyDoc_STR("_buffer_address(memoryview) -> address of its first element.")},
     {"_count_copy", dlx_adapt_count_copy, METH_NOARGS,
      PyDoc_STR("For adapters: count a copy that a consumer made.")},
     {"_warn_read_only", dlx_adapt_warn_read_only, METH_VARARGS,
@@ -390,7 +405,9 @@ intern_names(dlx_state *state)
     state->max_version = Py_BuildValue("(ii)", DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION);
     state->kw_max_version = PyTuple_Pack(1, state->names.max_version);
     state->consumers = PyDict_New();
-    return state->max_version && state->kw_max_version && state->consumers ? 0 : -1;
+    state->known_dtypes = PyDict_New();
+    state->known_devices = PyDict_New();
+    return state->known_dtypes && state->known_devices && state->max_version && state->kw_max_version && state->consumers ? 0 : -1;
 }
 
 static int
@@ -414,7 +431,12 @@ make_tensor_type(PyObject *module, dlx_state *state)
         return -1;
     }
     PyType_Modified(state->tensor_type);
-    return 0;
+    if (make_type(module, &dlx_description_spec, &state->description_type) < 0 ||
+        make_type(module, &dlx_producer_spec, &state->producer_type) < 0) {
+        return -1;
+    }
+    dlx_description_setup(state->description_type);
+    return dlx_producer_setup(state);
 }
 
 static int

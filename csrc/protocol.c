@@ -13,56 +13,19 @@
 
 /* ---- __dlpack__ ------------------------------------------------------------------- */
 
-typedef struct export_request {
-    bool versioned;
-    int copy;
-} export_request;
-
-/* Clauses: V01-V04, V11. */
+/* Clauses: K06, K07. */
 static int
-read_max_version(PyObject *value, bool *versioned)
+stays_on_device(const dlx_tensor *tensor, const dlx_export_arguments *asked)
 {
-    long major = 0;
-    if (value == NULL || value == Py_None) {
-        *versioned = false;
-        return 0;
-    }
-    if (PyTuple_Check(value) && PyTuple_GET_SIZE(value) == 2) {
-        major = PyLong_AsLong(PyTuple_GET_ITEM(value, 0));
-        if (!PyErr_Occurred()) {
-            (void)PyLong_AsLong(PyTuple_GET_ITEM(value, 1)); /* only that it is one */
-        }
-    }
-    if (PyErr_Occurred() || !PyTuple_Check(value) || PyTuple_GET_SIZE(value) != 2) {
-        PyErr_Format(PyExc_TypeError, "max_version must be (major, minor) or None, not %R",
-                     value);
-        return -1;
-    }
-    *versioned = major >= 1;
-    return 0;
-}
-
-/* Clauses: K06, K07, S22. A copy to the host of host memory is none. */
-static int
-read_dl_device(const dlx_tensor *tensor, PyObject *value)
-{
-    int type, id;
-    if (value == NULL || value == Py_None) {
-        return 0;
-    }
-    if (!PyTuple_Check(value) || !PyArg_ParseTuple(value, "ii", &type, &id)) {
-        PyErr_Format(PyExc_TypeError,
-                     "dl_device must be (device_type, device_id) or None, not %R", value);
-        return -1;
-    }
-    if (type == (int)tensor->view.device.device_type &&
-        id == tensor->view.device.device_id) {
+    DLDevice here = tensor->view.device;
+    if (!asked->has_device || (asked->device.device_type == here.device_type &&
+                               asked->device.device_id == here.device_id)) {
         return 0;
     }
     dlx_raise(tensor->state->ExchangeError,
-              "this Tensor is on device (%d, %d) and cannot be exported to %R",
-              (int)tensor->view.device.device_type, (int)tensor->view.device.device_id,
-              value);
+              "this Tensor is on device (%d, %d) and cannot be exported to (%d, %d)",
+              (int)here.device_type, (int)here.device_id, (int)asked->device.device_type,
+              (int)asked->device.device_id);
     return -1;
 }
 
@@ -116,59 +79,20 @@ dlx_tensor_dlpack(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
 {
     dlx_tensor *tensor = (dlx_tensor *)self;
     dlx_state *state = tensor->state;
-    PyObject *stream = NULL, *max_version = NULL, *dl_device = NULL, *copy_value = NULL;
-    const dlx_keyword known[] = {
-        {state->names.max_version, &max_version},
-        {state->names.stream, &stream},
-        {state->names.dl_device, &dl_device},
-        {state->names.copy, &copy_value},
-    };
-    bool versioned;
-    int copy;
-    dlx_source source;
-    dlx_block *block = NULL;
+    dlx_export_arguments asked;
     PyObject *capsule = NULL;
+    dlx_source source;
 
-    if (nargs != 0) {
-        PyErr_SetString(PyExc_TypeError, "__dlpack__ takes keyword arguments only");
+    if (dlx_export_arguments_read(state, args, nargs, kwnames, &asked) < 0 ||
+        stays_on_device(tensor, &asked) < 0 || dlx_tensor_open(state, self, &source) < 0) {
         return NULL;
     }
-    if (dlx_keywords_read("__dlpack__", args, kwnames, known, 4) < 0 ||
-        dlx_copy_read(copy_value, &copy) < 0 ||
-        read_max_version(max_version, &versioned) < 0 ||
-        read_dl_device(tensor, dl_device) < 0 ||
-        dlx_tensor_open(state, self, &source) < 0) {
-        return NULL;
+    if (order_for(tensor, asked.stream) == 0 &&
+        (asked.copy != 1 || dlx_source_copy(state, &source) == 0)) {
+        capsule = dlx_source_export(state, &source, asked.versioned);
     }
-    if (order_for(tensor, stream) < 0) {
-        goto fail;
-    }
-    if (copy == 1 && dlx_source_copy(state, &source) < 0) {
-        goto fail;
-    }
-    if (!versioned && dlx_source_is_read_only(&source)) {
-        dlx_raise(state->ExchangeError,
-                  "this Tensor is read-only, which an unversioned capsule cannot say; "
-                  "ask with max_version=(1, 0) or higher, or with copy=True");
-        goto fail;
-    }
-    if (!versioned && dlx_capsule_legacy_check(state, &source) < 0) {
-        goto fail;
-    }
-    block = dlx_block_new(state, &source.view, source.flags, &source.hold, versioned);
-    if (block == NULL) {
-        goto fail;
-    }
-    capsule = dlx_capsule_new(block, versioned);
-    if (capsule == NULL) {
-        dlx_block_undo(state, block, &source.hold);
-        goto fail;
-    }
-    return capsule;
-
-fail:
     dlx_source_close(&source);
-    return NULL;
+    return capsule;
 }
 
 PyObject *

@@ -27,6 +27,7 @@ typedef enum dlx_route {
     DLX_ROUTE_DLPACK,      /* __dlpack__, versioned or legacy */
     DLX_ROUTE_CAPSULE,     /* a bare PyCapsule */
     DLX_ROUTE_CAI,         /* only __cuda_array_interface__ */
+    DLX_ROUTE_PRODUCER,    /* a dlexchange.Producer: its description */
     DLX_ROUTE_PREPARE,     /* a Python adapter turns it into a producer first */
     DLX_ROUTE_REFUSE,      /* an adapter says why not */
     DLX_ROUTE_NONE,        /* nothing that can be exchanged */
@@ -69,7 +70,16 @@ struct dlx_tensor;
     X(max_version)                                                                     \
     X(dl_device)                                                                       \
     X(copy)                                                                            \
-    X(device)
+    X(device)                                                                          \
+    X(data_ptr)                                                                        \
+    X(shape)                                                                           \
+    X(dtype)                                                                           \
+    X(strides)                                                                         \
+    X(readonly)                                                                        \
+    X(owner)                                                                           \
+    X(allocation_stream)                                                               \
+    X(__dlexchange__)                                                                  \
+    X(_dlexchange_fixed)
 
 typedef struct dlx_names {
 #define DLX_NAME(name) PyObject *name;
@@ -90,6 +100,8 @@ typedef struct dlx_counts {
 
 typedef struct dlx_state {
     PyTypeObject *tensor_type;
+    PyTypeObject *description_type;
+    PyTypeObject *producer_type;
     PyTypeObject *stream_type;
     PyTypeObject *event_type;
     PyTypeObject *completion_type;
@@ -102,6 +114,8 @@ typedef struct dlx_state {
     PyObject *ReadOnlyWarning;
     PyObject *make_dtype;  /* dlexchange.device.DType */
     PyObject *make_device; /* dlexchange.device.Device */
+    PyObject *known_dtypes;  /* what DType.of said of a spec */
+    PyObject *known_devices; /* what Device.of said of a spec */
     PyObject *adapters;    /* the module dlexchange.adapters */
     PyObject *streams;     /* the module dlexchange.adapters.streams */
     PyObject *exchange_api_capsule;

@@ -10,6 +10,7 @@
 
 #include "alloc.h"
 #include "cai.h"
+#include "capsule.h"
 #include "order.h"
 #include "stream_type.h"
 
@@ -342,6 +343,20 @@ tensor_repr(PyObject *self)
     return repr;
 }
 
+/* For libraries that take the raw capsule; nothing is ordered here. */
+static PyObject *
+tensor_to_managed_capsule(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    dlx_source source;
+    PyObject *capsule = NULL;
+    if (dlx_tensor_open(dlx_the_state, self, &source) == 0) {
+        capsule = dlx_source_export(dlx_the_state, &source, true);
+        dlx_source_close(&source);
+    }
+    return capsule;
+}
+
 static PyGetSetDef getset[] = {
     {"shape", get_shape, NULL, "Extents of the dimensions, in elements.", NULL},
     {"strides", get_strides, NULL,
@@ -386,6 +401,13 @@ static PyMethodDef methods[] = {
                "Synchronization\n---------------\n"
                "The memory is released behind all work queued on `stream` by then. The\n"
                "host does not block.")},
+    {"to_managed_capsule", tensor_to_managed_capsule, METH_NOARGS,
+     PyDoc_STR("to_managed_capsule($self, /)\n--\n\n"
+               "Return a versioned DLPack capsule, for libraries that take one.\n\n"
+               "Synchronization\n---------------\n"
+               "None: order the memory first, with ``dx.consume(x, stream=...)``.\n\n"
+               "Ownership\n---------\n"
+               "The capsule keeps the memory until it is consumed and its deleter has run.")},
     {"__enter__", tensor_enter, METH_NOARGS, NULL},
     {"__exit__", tensor_exit, METH_VARARGS, NULL},
     {"__dlpack__", (PyCFunction)(void (*)(void))dlx_tensor_dlpack,

@@ -17,6 +17,7 @@ from .errors import (
     StreamError,
 )
 from .exchange import FrameworkInfo, Stats, frameworks, get_include, stats, strict, to_cupy
+from .producer import Description, Producer, consume, wrap
 from .ready import Ready, host, ready
 from .stream import Event, Stream, current_stream, push, record_stream
 
@@ -26,6 +27,7 @@ __all__ = [
     "CaptureError",
     "CopyError",
     "DType",
+    "Description",
     "Device",
     "DeviceLost",
     "DeviceType",
@@ -33,11 +35,13 @@ __all__ = [
     "Event",
     "ExchangeError",
     "FrameworkInfo",
+    "Producer",
     "Ready",
     "Stats",
     "Stream",
     "StreamError",
     "Tensor",
+    "consume",
     "convert",
     "current_stream",
     "errors",
@@ -54,4 +58,5 @@ __all__ = [
     "to_jax",
     "to_numpy",
     "to_torch",
+    "wrap",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -101,6 +102,32 @@ class DType(NamedTuple):
     bits: int
     lanes: int = 1
 
+    @classmethod
+    def of(cls, spec: Any) -> DType:
+        """Read an element type out of what people write.
+
+        Parameters
+        ----------
+        spec : DType, str, tuple of int, or dtype of a framework
+            "float32", "bfloat16", "<f4" (native order only), (2, 32), (2, 32, 1), ...
+
+        Raises
+        ------
+        ValueError
+            DLPack has no such type.
+        """
+        if isinstance(spec, tuple) and len(spec) in (2, 3):
+            return cls(*(int(field) for field in spec))
+        name = str(spec if isinstance(spec, str) else getattr(spec, "name", spec))
+        name = name.rpartition(".")[2]  # "torch.float32"
+        found = _BY_NAME.get(name) or _of_typestr(name)
+        if found is None or getattr(spec, "isnative", True) is not True:
+            raise ValueError(
+                f"unknown dtype {spec!r}: write a name such as 'float32', in native byte order, "
+                "or DLPack's (code, bits)"
+            )
+        return found
+
     @property
     def name(self) -> str:
         """The field's name of the type, such as "float32" or "bfloat16"."""
@@ -111,3 +138,25 @@ class DType(NamedTuple):
 
     def __str__(self) -> str:
         return self.name
+
+
+_WIDTHS = {0: (8, 16, 32, 64), 1: (8, 16, 32, 64), 2: (16, 32, 64), 4: (16,), 5: (64, 128)}
+_BY_NAME = {
+    dtype.name: dtype
+    for code, name in enumerate(_CODES)
+    if name != "opaque"
+    for bits in _WIDTHS.get(code, (int(name[5]) if name.startswith("float") and name[5:] else 8,))
+    for dtype in (DType(code, bits),)
+}
+
+
+def _of_typestr(text: str) -> DType | None:
+    """Read an array interface's typestr in native byte order, such as "<f4"."""
+    native = "<" if sys.byteorder == "little" else ">"
+    kind = {"i": 0, "u": 1, "f": 2, "c": 5, "b": 6}.get(text[1:2])
+    if kind is None or not text[2:].isdigit() or text[0] not in (native, "|", "="):
+        return None
+    dtype = DType(kind, 8 * int(text[2:]))
+    if dtype.name not in _BY_NAME or (text[0] == "|" and dtype.bits != 8):
+        return None
+    return dtype

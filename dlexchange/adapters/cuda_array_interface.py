@@ -76,11 +76,19 @@ def show(tensor: Any, stream: int | None) -> dict[str, Any]:
     if code not in _LETTERS or lanes != 1 or bits % 8:
         raise AttributeError(f"__cuda_array_interface__ cannot name dtype {tensor.dtype}")
     itemsize = bits // 8
+    strides: tuple[int, ...] | None = tuple(step * itemsize for step in tensor.strides)
+    compact = itemsize
+    for extent, step in zip(reversed(tensor.shape), reversed(strides or ()), strict=True):
+        if step != compact:
+            break
+        compact *= extent
+    else:
+        strides = None  # row-major; some consumers read nothing else
     return {
         "shape": tensor.shape,
         "typestr": f"{'|' if itemsize == 1 else '<'}{_LETTERS[code]}{itemsize}",
         "data": (tensor.data_ptr, tensor.readonly),
-        "strides": tuple(step * itemsize for step in tensor.strides),
+        "strides": strides,
         "stream": stream,
         "version": 3,
     }

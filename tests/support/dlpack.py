@@ -254,3 +254,20 @@ _kept_tables: list[ExchangeAPI] = []
 
 def table_capsule(api: ExchangeAPI, name: bytes = b"dlpack_exchange_api") -> Any:
     return capsule_of(ctypes.addressof(api), name)
+
+
+def table_of(cls: type) -> ExchangeAPI:
+    """Read the exchange table that a type offers."""
+    address = _api.PyCapsule_GetPointer(cls.__dlpack_c_exchange_api__, b"dlpack_exchange_api")
+    return ExchangeAPI.from_address(address)
+
+
+def call_from_object(x: Any) -> ManagedVersioned:
+    """Export `x` by the table of its type, else of dlexchange.Producer; to be deleted."""
+    from dlexchange import Producer
+
+    convert = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.POINTER(ctypes.c_void_p))
+    managed = ctypes.c_void_p()
+    table = table_of(type(x) if hasattr(type(x), "__dlpack_c_exchange_api__") else Producer)
+    convert(table.from_object)(x, ctypes.byref(managed))
+    return ManagedVersioned.from_address(managed.value)

@@ -1,0 +1,137 @@
+"""dx.Description: what it reads, and that each fault is named."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import dlexchange as dx
+
+
+def describe(**fields):
+    return dx.Description(**{"data_ptr": 4096, "shape": (2, 3), "dtype": "float32", **fields})
+
+
+def test_attributes_say_what_was_described():
+    owner = np.zeros(1)
+    said = describe(strides=[1, 2], readonly=True, owner=owner)
+    assert (said.data_ptr, said.shape, said.strides) == (4096, (2, 3), (1, 2))
+    assert (said.dtype, said.device) == (dx.DType(2, 32), dx.Device(1, 0))
+    assert said.readonly is True
+    assert said.owner is owner
+
+
+def test_left_out_strides_are_row_major():
+    assert describe(shape=[2, 3, 4]).strides == (12, 4, 1)
+    assert describe(shape=()).strides == ()
+    assert describe(shape=(1,) * 12).strides == (1,) * 12
+
+
+@pytest.mark.parametrize(
+    ("spec", "dtype"),
+    [
+        ("bool", (6, 8)),
+        ("complex64", (5, 64)),
+        ("bfloat16", (4, 16)),
+        ("float8_e4m3fn", (10, 8)),
+        ("<f4", (2, 32)),
+        ("|u1", (1, 8)),
+        ((1, 16), (1, 16)),
+        (dx.DType(0, 64), (0, 64)),
+        (np.dtype("int16"), (0, 16)),
+        (np.dtype(ml_dtypes.bfloat16), (4, 16)),
+    ],
+)
+def test_dtype_is_read_as_people_write_it(spec, dtype):
+    assert describe(dtype=spec).dtype == (*dtype, 1)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("shape", (-1, 3)),
+        ("shape", (2**40, 2**40)),
+        ("shape", (2**64, 1)),
+        ("shape", (1,) * 65),
+        ("shape", 3),
+        ("shape", (1.5,)),
+        ("strides", (2**62, 2**62)),
+        ("strides", (1,)),
+        ("strides", "ab"),
+        ("dtype", "float33"),
+        ("dtype", ">f4"),
+        ("dtype", np.float64),
+        ("dtype", np.dtype(">f4")),
+        ("dtype", "<f16"),
+        ("dtype", (77, 8)),
+        ("dtype", (2, 999)),
+        ("dtype", (2, 32, 2)),
+        ("data_ptr", 0),
+        ("data_ptr", -1),
+        ("data_ptr", 2**64),
+        ("data_ptr", "x"),
+        ("device", "moon"),
+        ("device", (99, 0)),
+        ("device", (1, 1)),
+        ("device", (2, -1)),
+    ],
+)
+def test_wrong_field_is_named(field, value):
+    with pytest.raises(dx.ExchangeError, match=rf"Description\.{field} is"):
+        describe(**{field: value})
+
+
+@pytest.mark.parametrize("value", [0, 2**64, -2, "stream", 1.0, True])
+def test_ambiguous_or_wrong_stream_is_named(value):
+    with pytest.raises(dx.StreamError, match=r"Description\.stream is"):
+        describe(device="cuda:0", stream=value)
+
+
+def test_stream_of_another_device_is_named():
+    other = dx.Stream.legacy_default("cuda:1")
+    with pytest.raises(dx.StreamError, match=r"Description\.stream is .*device \(2, 0\)"):
+        describe(device="cuda:0", stream=other)
+    with pytest.raises(dx.StreamError, match=r"Description\.allocation_stream is"):
+        describe(device="cuda:0", stream=-1, allocation_stream=other)
+
+
+def test_device_memory_must_say_its_streams_and_host_memory_has_none():
+    with pytest.raises(dx.StreamError, match=r"Description\.stream is missing"):
+        describe(device="cuda:0")
+    with pytest.raises(dx.StreamError, match=r"Description\.stream is 1"):
+        describe(stream=1)
+    with pytest.raises(dx.StreamError, match="beside other streams"):
+        describe(device="cuda:0", stream=[1, -1])
+    describe(stream=-1)
+    describe(device="cuda:0", stream=())
+
+
+@pytest.mark.parametrize(
+    ("args", "keywords"),
+    [
+        ((), {}),
+        ((1, (1,)), {}),
+        ((1, (1,), "int8", None), {}),
+        ((1, (1,), "int8"), {"shape": ()}),
+        ((1, (1,), "int8"), {"colour": 1}),
+    ],
+)
+def test_wrong_arguments_are_a_type_error(args, keywords):
+    with pytest.raises(TypeError, match=r"Description\(\)"):
+        dx.Description(*args, **keywords)
+
+
+def test_owner_in_a_cycle_is_collected():
+    class Owner:
+        pass
+
+    owner = Owner()
+    owner.said = describe(owner=owner)
+    seen = weakref.ref(owner)
+    del owner
+    gc.collect()
+    assert seen() is None
