@@ -1,0 +1,149 @@
+"""A Tensor goes to any thread; a native array does not. And many threads at once."""
+
+from __future__ import annotations
+
+import gc
+import random
+import resource
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import dlexchange as dx
+from dlexchange.testing import Simulation, drain, simulated_cuda
+
+from .conftest import finish, other
+
+
+def in_thread(function: Callable[[], Any]) -> Any:
+    result: list[Any] = []
+    thread = threading.Thread(target=lambda: result.append(function()))
+    thread.start()
+    thread.join(60)
+    assert result, "the thread failed or blocks"
+    return result.pop()
+
+
+@pytest.mark.parametrize("hand_over", ["tensor", "native"])
+def test_tensor_goes_to_another_thread_and_a_native_array_does_not(hand_over: str) -> None:
+    with simulated_cuda() as sim:
+        producer, consumer = sim.framework(), other(sim)
+        a, b = sim.stream(), sim.stream()
+        x = producer.array(16, "int32", stream=a, fill=1)
+        a.synchronize()
+        latch = sim.latch(a)
+        x.fill(7, stream=a)
+        with producer.use_stream(a):
+            given = dx.from_dlpack(x) if hand_over == "tensor" else x
+
+        def consume() -> tuple[Any, bool]:
+            with producer.use_stream(b), consumer.use_stream(b):
+                y = dx.convert(given, consumer.array_type)
+                return y, b.query() or b.query()  # the lazy policy's first answer is no
+
+        y, is_ready = in_thread(consume)
+        if hand_over == "tensor":
+            assert not is_ready
+            latch.open()
+            assert y.tolist(stream=b) == [7] * 16
+            assert sim.findings == []
+        else:  # its producer's current stream in that thread is b: no push, stale data
+            assert is_ready
+            assert y.tolist(stream=b) == [1] * 16
+            assert {finding.kind for finding in sim.findings} == {"race"}
+            latch.open()
+        del y, x, given
+        drain()
+
+
+def test_per_thread_streams_of_two_threads_are_both_waited_for(sim: Simulation) -> None:
+    t = dx.from_dlpack(sim.array(16, stream=sim.stream(), fill=3, speaks="dlpack"))
+    mine = sim.latch(sim.per_thread())
+    t.record_stream(2)
+
+    def other_thread() -> Any:
+        latch = sim.latch(sim.per_thread())
+        t.record_stream(2)
+        return latch
+
+    theirs = in_thread(other_thread)
+    t.close()
+    mine.open()
+    sim.run()
+    assert dx._core._drain(0.1) == 1, "released before the other thread's stream"
+    theirs.open()
+    drain()
+    assert dx.stats().parked == 0
+
+
+THREADS, HAND_OFFS, WINDOW = 8, 10_000, 8
+#: Events are made so many at a time.
+POOL_STEP = 8
+
+
+def work(
+    sim: Simulation, seed: int, streams: list[Any], count: int, errors: list[Any], peaks: list[int]
+) -> None:
+    """Hand arrays over between random streams, and release them in random order."""
+    rng = random.Random(seed)
+    producers = [sim.framework(speaks) for speaks in ("exchange_api", "dlpack")]
+    consumer = other(sim)
+    pending: list[Any] = []
+    arrays = [f.array(4, "int32", stream=rng.choice(streams), fill=seed) for f in producers]
+    try:
+        for _ in range(count):
+            k = rng.randrange(2)
+            p = arrays[0].stream if k == 0 else rng.choice(streams)
+            c = rng.choice(streams)
+            with producers[k].use_stream(p), consumer.use_stream(c):
+                pending.append(dx.convert(arrays[k], consumer.array_type))
+            peaks[seed] = max(peaks[seed], dx.stats().events_in_use)
+            if rng.random() < 0.1:
+                pending.append(pending[-1].copy(stream=c))
+            while len(pending) > rng.randrange(1, WINDOW):
+                del pending[rng.randrange(len(pending))]
+    except BaseException as error:
+        errors.append(error)
+    pending.clear()
+
+
+def soak(sim: Simulation, hand_offs: int) -> int:
+    """Return the most driver events that were in use at once."""
+    streams = [sim.stream(blocking=i % 2 == 1) for i in range(6)]
+    errors: list[Any] = []
+    peaks = [0] * THREADS
+    threads = [
+        threading.Thread(target=work, args=(sim, seed, streams, hand_offs, errors, peaks))
+        for seed in range(THREADS)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    gc.collect()
+    drain()
+    return max(peaks)
+
+
+def resident_kilobytes() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() // 1024
+
+
+@pytest.mark.slow
+def test_eight_threads_hand_over_without_a_race_and_without_growing() -> None:
+    with simulated_cuda(policy="random", seed=11, window=256) as sim:
+        before = dx.stats().events_created
+        peak = soak(sim, HAND_OFFS // 2)
+        first = resident_kilobytes()
+        peak = max(peak, soak(sim, HAND_OFFS // 2))
+        last = resident_kilobytes()
+        finish(sim)
+        created = dx.stats().events_created - before
+        prewarm = in_flight = THREADS  # one event a thread may be between pool and owner
+        assert created <= prewarm + in_flight + peak + POOL_STEP
+        assert dx.stats().leaked == 0
+        assert last - first < 16 * 1024, "memory grows with the number of hand-offs"
