@@ -353,8 +353,7 @@ bool dlx_side_must_enter(dlx_side *side, int code);
         (code) = ops_->enter(context_, &saved_);                                 \
         if ((code) == DLX_GPU_SUCCESS) {                                         \
             (code) = (expression);                                               \
-            int left_ = ops_->leave(context_, saved_);                           \
-            (code) = (code) != DLX_GPU_SUCCESS ? (code) : left_;                 \
+            (void)ops_->leave(context_, saved_); /* what was queued is queued */ \
         }                                                                        \
     } while (0)
 
