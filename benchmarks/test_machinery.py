@@ -70,6 +70,13 @@ def test_every_contender_is_timed_once_a_round() -> None:
     assert all(calls.values())
 
 
+def test_one_lost_time_slice_does_not_leave_few_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = iter([0, 10_000_000, *[1_000] * 100])  # the first counted run lost its slice
+    monkeypatch.setattr(timing, "make_loop", lambda call: lambda f, x, turns: next(taken) * turns)
+    runner = timing._Runner(Contender("a", None, "pass", None), round_ns=64_000)
+    assert runner.turns == 64
+
+
 def test_two_contenders_of_one_name_are_refused() -> None:
     twice = [Contender("a", None, "pass", None)] * 2
     with pytest.raises(ValueError, match="share a name"):

@@ -67,9 +67,14 @@ class _Runner:
         self.loop = make_loop(contender.call)
         self.turns = 64
         self.run()  # what only the first call pays is nobody's cost of a hand-off
-        while (taken := self.run()) < round_ns / 4:
+        while (taken := self.undisturbed()) < round_ns / 4:
             self.turns *= 2
         self.turns = max(1, int(self.turns * round_ns / taken))
+
+    def undisturbed(self) -> int:
+        """The fastest of a few runs: one that lost the processor would leave so few
+        turns that the clock's own cost shows in every figure."""
+        return min(self.run() for _ in range(5))
 
     def run(self) -> int:
         return self.loop(self.contender.function, self.contender.x, self.turns)
