@@ -46,8 +46,12 @@ MUST_AGREE = ("dlexchange", "numpy", "torch", "jax", "jaxlib", "apache-tvm-ffi")
 def count(names: Sequence[str]) -> list[dict[str, Any]]:
     """Run hand-offs under callgrind, one profile each; instructions a call by object.
 
-    A name is ``producer-consumer-who``, `who` one of ours, floor, empty.
+    A name is ``producer-consumer-who``, `who` one of ours, floor, empty. A run without
+    callgrind comes first: it leaves bytecode and the built floor behind, without which the
+    heap, and with it malloc's path, would be another.
     """
+    child = [sys.executable, "-m", "benchmarks.instructions", "--child", *names]
+    subprocess.run(child, check=True, env=_environment())
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "callgrind.out"
         command = [
@@ -58,11 +62,7 @@ def count(names: Sequence[str]) -> list[dict[str, Any]]:
             f"--toggle-collect={COUNTED}",
             f"--dump-after={COUNTED}",
             f"--callgrind-out-file={out}",
-            sys.executable,
-            "-m",
-            "benchmarks.instructions",
-            "--child",
-            *names,
+            *child,
         ]
         done = subprocess.run(command, capture_output=True, text=True, env=_environment())
         if done.returncode != 0:
@@ -118,8 +118,7 @@ def _fixed_addresses() -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    fixed = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    return os.environ | fixed | {"JAX_PLATFORMS": "cpu"}
+    return os.environ | {"PYTHONHASHSEED": "0", "JAX_PLATFORMS": "cpu"}
 
 
 def child(names: Sequence[str]) -> None:
