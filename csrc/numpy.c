@@ -210,17 +210,17 @@ dlx_numpy_open(dlx_state *state, PyObject *x, const dlx_request *request,
     int num = descr->type_num;
     int ndim = PyArray_NDIM(array);
 
-    if (!PyArray_ISNBO(descr->byteorder)) {
-        return open_through_copy(state, array, request,
-                                 "non-native byte order, which DLPack cannot express",
-                                 source);
-    }
     source->flags = 0;
     source->framework = "numpy";
     if ((unsigned)num < BUILTIN_TYPES && plain_dtypes[num].lanes != 0) {
         source->view.dtype = plain_dtypes[num];
     } else if (read_rare_dtype(state, descr, source) < 0) {
         return -1;
+    }
+    if (!PyArray_ISNBO(descr->byteorder)) {
+        return open_through_copy(state, array, request,
+                                 "non-native byte order, which DLPack cannot express",
+                                 source);
     }
     size_t itemsize = ((size_t)source->view.dtype.bits + 7) / 8;
     if (read_strides(PyArray_STRIDES(array), ndim, itemsize, source->strides) != 0) {

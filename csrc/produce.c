@@ -36,12 +36,15 @@ dlx_warn_read_only(dlx_state *state, const char *producer, const char *consumer)
     if (state->warned_read_only) {
         return 0;
     }
+    if (PyErr_WarnFormat(state->ReadOnlyWarning, 1,
+                         "a read-only %s array was handed to %s, which cannot express that: "
+                         "writing to it there is undefined; pass copy=True to be safe (this "
+                         "warning is given once)",
+                         producer, consumer) < 0) {
+        return -1; /* it was made an error: then it is one every time */
+    }
     state->warned_read_only = true;
-    return PyErr_WarnFormat(state->ReadOnlyWarning, 1,
-                            "a read-only %s array was handed to %s, which cannot express "
-                            "that: writing to it there is undefined; pass copy=True to be "
-                            "safe (this warning is given once)",
-                            producer, consumer);
+    return 0;
 }
 
 int
