@@ -22,7 +22,7 @@ static struct {
     PyObject *cpu_device;
     PyObject *device_type_cpu; /* the number 1 */
     PyObject *public_make;     /* from_tensor(tensor, copy) */
-    PyObject *finish;          /* canonicalises 64-bit results */
+    PyObject *finish;          /* finish(array, copy): narrows 64-bit results */
     bool takes_device_type;
     uint64_t loaded_ticks;
     long long loaded_ns;
@@ -170,7 +170,7 @@ make_fast(dlx_state *state, const dlx_request *request, dlx_source *source)
                                  jax.takes_device_type ? 5 : 4, NULL);
     Py_DECREF(capsule);
     if (result != NULL && source->view.dtype.bits >= 64) {
-        Py_SETREF(result, PyObject_CallOneArg(jax.finish, result));
+        Py_SETREF(result, PyObject_CallFunctionObjArgs(jax.finish, result, copy, NULL));
     }
     return result;
 }

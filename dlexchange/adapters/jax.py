@@ -6,7 +6,9 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from ..errors import CopyError
 from . import Route
+from .fit import legacy_capsule
 from .info import Report
 
 MODULE = "jax"
@@ -98,7 +100,27 @@ def from_tensor(tensor: Any, copy: bool | None) -> Any:
     """Import through jax's public function."""
     import jax
 
-    return jax.dlpack.from_dlpack(tensor, copy=copy)
+    is_wide = tensor.dtype.bits > (64 if tensor.dtype.name.startswith("complex") else 32)
+    if is_wide and not jax.config.jax_enable_x64:
+        _count_narrowing(copy)
+    return jax.dlpack.from_dlpack(_Readable(tensor), copy=copy)
+
+
+class _Readable:
+    """A Tensor as jax asks for it: an unversioned capsule, also of read-only memory.
+
+    jax does not write to what it imports.
+    """
+
+    def __init__(self, tensor: Any) -> None:
+        self._tensor = tensor
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        device: tuple[int, int] = self._tensor.__dlpack_device__()
+        return device
+
+    def __dlpack__(self, **_keywords: Any) -> Any:
+        return legacy_capsule(self._tensor)
 
 
 #: Device memory that jax arrays share, kept until the process ends or record_stream tells
@@ -119,8 +141,23 @@ def from_device_tensor(tensor: Any, copy: bool | None) -> Any:
     return jax.dlpack.from_dlpack(tensor, copy=True)
 
 
-def _canonical(array: Any) -> Any:
+def _canonical(array: Any, copy: bool | None) -> Any:
     """Apply jax's own rule for 64-bit values where x64 is off, as its from_dlpack does."""
     import jax
 
-    return jax.numpy.asarray(array, dtype=jax.dtypes.canonicalize_dtype(array.dtype))
+    dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+    if dtype == array.dtype:
+        return array
+    _count_narrowing(copy)
+    return jax.numpy.asarray(array, dtype=dtype)
+
+
+def _count_narrowing(copy: bool | None) -> None:
+    from .._core import _count_copy
+
+    if copy is False:
+        raise CopyError(
+            "jax without x64 narrows 64-bit values, which is a copy, and copy=False forbids it; "
+            'call jax.config.update("jax_enable_x64", True) first'
+        )
+    _count_copy()
