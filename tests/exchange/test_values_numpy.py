@@ -33,8 +33,8 @@ def test_foreign_byte_order_is_refused_or_made_native(consumer, dtype):
     before = dx.stats().copies
     result = consumer(array, copy=True)
     assert values(result) == array.tolist()
-    again = consumer is CONSUMERS["jax"]  # where numpy's memory is not aligned to 64 bytes
-    assert dx.stats().copies in (before + 1, before + 1 + again)
+    at_most = 3 if consumer is CONSUMERS["jax"] else 1  # to align and to narrow as well
+    assert 1 <= dx.stats().copies - before <= at_most
 
 
 @pytest.mark.parametrize("dtype", ["=f4", "<i8", "|u1", "|b1"])
