@@ -68,7 +68,8 @@ def test_lazy_tensor_is_refused_or_resolved(consumer, make):
     before = dx.stats().copies
     result = consumer(tensor, copy=True)
     assert values(result) == tensor.resolve_conj().resolve_neg().tolist()
-    assert dx.stats().copies == before + 1
+    narrowed = consumer is CONSUMERS["jax"] and tensor.dtype in (torch.int64, torch.complex128)
+    assert dx.stats().copies == before + 1 + narrowed
 
 
 @each_consumer
