@@ -439,6 +439,7 @@ dlx_source_open(dlx_state *state, PyObject *x, const dlx_request *request,
     case DLX_ROUTE_PREPARE:
         return open_prepared(state, entry, x, request, source); /* ordered in there */
     case DLX_ROUTE_REFUSE:
+    case DLX_ROUTE_NONE:
     case DLX_ROUTE_UNKNOWN:
         /* Wrappers often set this one on the instance. */
         if (entry->prepare != NULL) {

@@ -206,7 +206,7 @@ dlx_tensor_getbuffer(PyObject *self, Py_buffer *buffer, int flags)
         return -1;
     }
     Py_ssize_t itemsize = (Py_ssize_t)dlx_dtype_itemsize(view->dtype, false);
-    byte_strides = PyMem_New(Py_ssize_t, view->ndim + 1);
+    byte_strides = PyMem_New(Py_ssize_t, (size_t)view->ndim + 1);
     if (byte_strides == NULL) {
         PyErr_NoMemory();
         return -1;
