@@ -267,33 +267,14 @@ attempt(const dlx_release_request *request, park **self, dlx_error *err)
 
 /* ---- Later, in a sweep ---- */
 
-static dlx_stream *
-slot_of(dlx_sweep *sweep, dlx_stream stream)
-{
-    uintptr_t hash = (stream.handle >> 4) + (uintptr_t)stream.device_id;
-    return &sweep->not_ready[hash % DLX_SWEEP_STREAMS];
-}
-
-/* A stream runs in order, so behind one incomplete event none needs to be asked for. */
-static bool
-is_behind(dlx_sweep *sweep, dlx_stream stream)
-{
-    return dlx_stream_same(*slot_of(sweep, stream), stream, false);
-}
-
 static dlx_task_verdict
 examine_parked(park *self, dlx_sweep *sweep)
 {
     while (self->n_events > 0) {
         dlx_event *event = self->events[self->n_events - 1];
-        dlx_stream stream = dlx_event_stream(event);
         if (!DLX_MUTATED(park_query)) {
-            if (is_behind(sweep, stream)) {
-                return DLX_TASK_KEEP;
-            }
             dlx_status status = dlx_sweep_query(sweep, event);
             if (status == DLX_NOT_READY) {
-                *slot_of(sweep, stream) = stream;
                 return DLX_TASK_KEEP;
             }
             if (status != DLX_OK) {
@@ -353,12 +334,22 @@ examine_park(dlx_task *task, dlx_sweep *sweep, bool is_orphan)
 
 /* ---- Entry ---- */
 
+/* A stream runs in order: behind an incomplete event of it, none needs to be asked for.
+ */
+static uintptr_t
+key_of(const park *self)
+{
+    dlx_stream stream = dlx_event_stream(self->events[0]);
+    return self->n_events == 1 && !dlx_stream_is_default(stream) ? stream.handle : 0;
+}
+
 static void
 push_as(park *self, park_state state)
 {
     self->state = state;
     if (state == PARKED) {
         DLX_COUNT(parked_ever);
+        self->task.key = key_of(self);
         dlx_task_push(&self->task, DLX_GAUGE(parked), false);
     } else if (state == HELD) {
         dlx_task_push(&self->task, DLX_GAUGE(held), false);

@@ -27,18 +27,22 @@ struct dlx_task {
     void (*destroy)(dlx_task *task);
     dlx_drop_fn drop; /* NULL: nothing to drop, and nothing leaks with it */
     void *arg;
-    size_t gauge; /* DLX_GAUGE: the counter in which it is counted now */
+    size_t gauge;  /* DLX_GAUGE: the counter in which it is counted now */
+    uintptr_t key; /* not 0: while one is kept, no later one of that key is examined */
     uint32_t generation;
 };
 
-/* What one round of looking has learnt, and the context it is in meanwhile. */
-enum { DLX_SWEEP_STREAMS = 16 };
+/* One round of looking: what it has learnt and done, and the context it is in. */
 struct dlx_sweep {
     bool is_watch_due; /* a second has passed: look for lost contexts */
-    dlx_stream not_ready[DLX_SWEEP_STREAMS]; /* streams with an incomplete event */
+    size_t n_done;
+    size_t n_due; /* of these, with a drop */
     dlx_context *inside;
     int saved;
 };
+
+/* Drops that share one taking of the GIL. */
+enum { DLX_REAPER_BATCH = 256 };
 
 /* Query an event in a sweep: as dlx_event_query, with fewer driver calls. */
 dlx_status dlx_sweep_query(dlx_sweep *sweep, dlx_event *event);
@@ -52,5 +56,19 @@ void dlx_task_count_as(dlx_task *task, size_t gauge);
 
 /* Have the reaper look soon. Any thread, also a driver's callback. */
 void dlx_reaper_kick(bool is_urgent);
+
+/* ---- Between sweep.c and reaper.c ---- */
+
+void dlx_inbox_push(DLX_TAKE dlx_task *task);
+bool dlx_inbox_is_empty(void);
+
+/* Releases that are parked, held or deferred. */
+uint64_t dlx_tasks_waiting(void);
+
+/* One sweep; how many tasks ended. Blocks: while another thread sweeps. */
+size_t dlx_sweep_run(void);
+
+/* Leak every task that waits. */
+void dlx_sweep_abandon(void);
 
 #endif

@@ -243,3 +243,19 @@ sim_current(void)
     MUST(sim.cuCtxGetCurrent(&current));
     return current;
 }
+
+_Atomic int n_drops;
+
+void
+drop(void *arg)
+{
+    (void)arg;
+    atomic_fetch_add(&n_drops, 1);
+}
+
+dlx_release_result
+release(dlx_stream consumer, dlx_stream producer)
+{
+    dlx_release_request request = {&consumer, 1, producer, dlx_thread_id(), drop, NULL};
+    return dlx_release(&request, NULL);
+}

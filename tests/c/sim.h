@@ -39,6 +39,14 @@ extern sim_calls sim;
 
 enum { SIM_DEVICES = 2 };
 
+static const uint64_t LONG = 20000000000u; /* ns; only reached by a failure */
+static const dlx_stream NO_PRODUCER = {0};
+
+/* Drops so far, and a release that makes one. */
+extern _Atomic int n_drops;
+void drop(void *arg);
+dlx_release_result release(dlx_stream consumer, dlx_stream producer);
+
 /* Load the simulated driver (lazy: nothing runs until something forces it), make both
  * devices' primary contexts, and the first one current. */
 void sim_open(void);

@@ -122,6 +122,24 @@ test_memory_with_several_consumers_waits_for_all_of_them(void)
 }
 
 static void
+test_looking_at_a_held_stream_costs_one_query_however_much_is_parked(void)
+{
+    enum { N = 1000 };
+    fake_install();
+    fake_block(fake_stream_at(1), true);
+    for (int i = 0; i < N; i++) {
+        CHECK_EQ(release_one(fake_stream_at(1), NO_PRODUCER), DLX_RELEASE_LATER);
+    }
+    fake_forget();
+    CHECK_EQ(release_one(fake_stream_at(2), NO_PRODUCER), DLX_RELEASE_LATER);
+    CHECK_EVENTUALLY(atomic_load(&n_drops) == 1); /* overtakes */
+    CHECK(fake_count(DLX_CALL_event_query) < N);
+    fake_block(fake_stream_at(1), false);
+    CHECK_EQ(dlx_drain(LONG), 0);
+    CHECK_EQ(atomic_load(&n_drops), N + 1);
+}
+
+static void
 test_a_per_thread_producer_means_park(void)
 {
     fake_install();
@@ -412,6 +430,7 @@ const check_test release_tests[] = {
     T(test_a_park_is_one_record_and_no_wait_and_drops_once_the_work_is_done),
     T(test_parked_memory_comes_back_without_anyone_asking),
     T(test_memory_with_several_consumers_waits_for_all_of_them),
+    T(test_looking_at_a_held_stream_costs_one_query_however_much_is_parked),
     T(test_a_per_thread_producer_means_park),
     T(test_a_per_thread_consumer_of_another_thread_is_recorded_on_the_legacy_stream),
     T(test_a_release_joins_the_capture_that_both_sides_are_in),
