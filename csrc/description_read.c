@@ -324,6 +324,9 @@ dlx_description_read(dlx_state *state, dlx_description *self, PyObject *const *f
         dlx_layout_compact_strides(self->view.ndim, self->view.shape,
                                    self->view.strides);
     }
+    if (dlx_layout_size(&self->view) == 0) {
+        self->view.data = NULL; /* as DLPack and the CUDA Array Interface ask */
+    }
     self->flags = is_read_only ? DLPACK_FLAG_BITMASK_READ_ONLY : 0;
     self->owner = owner != Py_None ? Py_XNewRef(owner) : NULL;
     return 0;

@@ -1,0 +1,22 @@
+"""Every worked author passes the conformance suite as a producer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dlexchange.conformance import load, runner
+
+AUTHORS = ["pure_python", "ctypes_library", "c_extension", "nanobind_extension"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("author", AUTHORS)
+def test_author_fails_no_clause(author, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+    verdicts = runner.run(f"authors.subjects:{author}").verdicts
+    assert {verdict.clause for verdict in verdicts} == set(load())
+    wrong = [verdict for verdict in verdicts if verdict.outcome in ("fail", "broken", "absent")]
+    assert wrong == []
+    assert sum(verdict.outcome == "pass" for verdict in verdicts) >= 45
