@@ -229,8 +229,10 @@ dlx_status dlx_stream_find_device(int32_t device_type, uintptr_t handle,
 /* ---- Release ---- */
 
 /* Gives back what a release guards: the producer's memory. Runs exactly once, unless
- * the release is leaked. It may take the GIL; it must not raise. Never run inside a
- * driver's callback, and never under a lock of ours. */
+ * the release is leaked, on the reaper's thread or in a call of dlx_reap, dlx_drain or
+ * dlx_driver_reset, between the hooks of dlx_reaper_configure. It must not raise. Never
+ * run inside a driver's callback; it may call anything here but dlx_drain, dlx_stop and
+ * dlx_driver_reset. */
 typedef void (*dlx_drop_fn)(void *arg);
 
 typedef struct dlx_release_request {
@@ -244,7 +246,7 @@ typedef struct dlx_release_request {
 
 typedef enum dlx_release_result {
     DLX_RELEASE_NOW,    /* ordered: the caller runs drop(arg) itself, here and now */
-    DLX_RELEASE_LATER,  /* taken: drop(arg) runs later, on the reaper's thread */
+    DLX_RELEASE_LATER,  /* taken: drop(arg) runs later, in a thread that may */
     DLX_RELEASE_LEAKED, /* taken and given up: drop never runs; counted in `leaked` */
 } dlx_release_result;
 
