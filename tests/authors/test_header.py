@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import dlexchange as dx
 from dlexchange.testing import simulated_cuda
 
 from . import c_extension, nanobind_extension
@@ -183,3 +187,40 @@ def test_old_producer_without_max_version_is_read():
             return np.arange(3, dtype="f4").__dlpack__()
 
     assert np.from_dlpack(c_extension.module.from_dlpack(Old())).tolist() == [0, 1, 2]
+
+
+# ---- found by build systems ---------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_cmake_finds_the_header(tmp_path):
+    if shutil.which("cmake") is None:
+        pytest.skip("cmake is not installed")
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.20)\nproject(author LANGUAGES C)\n"
+        "find_package(dlexchange CONFIG REQUIRED)\nadd_library(author SHARED author.c)\n"
+        "target_link_libraries(author PRIVATE dlexchange::dlexchange)\n"
+    )
+    (tmp_path / "author.c").write_text("#include <dlexchange/dlexchange.h>\n")
+    folder = Path(dx.get_include(), "cmake")
+    for command in (
+        ["cmake", "-S", ".", "-B", "build", f"-Ddlexchange_DIR={folder}"],
+        ["cmake", "--build", "build"],
+    ):
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_pkg_config_finds_the_header():
+    if shutil.which("pkg-config") is None:
+        pytest.skip("pkg-config is not installed")
+    done = subprocess.run(
+        ["pkg-config", "--cflags", "dlexchange"],
+        env={**os.environ, "PKG_CONFIG_PATH": str(Path(dx.get_include(), "pkgconfig"))},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    folder = Path(done.stdout.strip().removeprefix("-I"))
+    assert (folder / "dlexchange" / "dlexchange.h").samefile(
+        Path(dx.get_include(), "dlexchange", "dlexchange.h")
+    )
