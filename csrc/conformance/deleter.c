@@ -97,8 +97,9 @@ run_exit_calls(void)
     }
 }
 
-/* at_exit_delete(address, versioned, fd): the deleter runs when Python is finalised,
- * and "survived" is written to fd when it has returned. */
+/* at_exit_delete(address, versioned, fd): the deleter runs when the C library exits, as
+ * from a static destructor, which is after Python was finalised; "survived" is written
+ * to fd when it has returned. */
 static PyObject *
 at_exit_delete(PyObject *Py_UNUSED(module), PyObject *args)
 {
@@ -111,8 +112,8 @@ at_exit_delete(PyObject *Py_UNUSED(module), PyObject *args)
         PyErr_SetString(PyExc_RuntimeError, "too many deleters are held for the exit");
         return NULL;
     }
-    if (exit_count == 0 && Py_AtExit(run_exit_calls) < 0) {
-        PyErr_SetString(PyExc_RuntimeError, "Py_AtExit has no room");
+    if (exit_count == 0 && atexit(run_exit_calls) != 0) {
+        PyErr_SetString(PyExc_RuntimeError, "atexit has no room");
         return NULL;
     }
     exit_calls[exit_count++] = (call){managed, *deleter_field(managed, versioned)};

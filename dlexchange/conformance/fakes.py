@@ -9,9 +9,16 @@ from typing import Any, Literal
 from . import _probe
 from .looking import DTYPES, encode, item_size
 
-__all__ = ["FakeProducer", "HostMemory", "TableHandler", "tabled"]
+__all__ = [
+    "FakeProducer",
+    "HostMemory",
+    "OldProducer",
+    "ProducerWithoutCopy",
+    "TableHandler",
+    "tabled",
+]
 
-Speaks = Literal["both", "legacy", "versioned", "old", "as-asked"]
+Speaks = Literal["both", "legacy", "versioned"]
 
 
 class HostMemory:
@@ -44,8 +51,8 @@ class FakeProducer:
     dtype : str or triple
         A name of `DTYPES`, or the raw (code, bits, lanes).
     speaks : str
-        "both": versioned when asked for major version 1, else legacy; "old": legacy, and
-        refuses every keyword but stream; "legacy" and "versioned": that, whatever is asked.
+        "both": versioned when asked for major version 1, else legacy; "legacy" and
+        "versioned": that, whatever is asked.
     misalign : int
         Bytes by which the memory is off a page boundary.
     fields : keywords of ``_probe.Fake``
@@ -94,12 +101,12 @@ class FakeProducer:
         self.asked.append(keywords)
         if self._before is not None:
             self._before(keywords)
-        if self._speaks == "old" and set(keywords) - {"stream"}:
-            raise TypeError("__dlpack__() got an unexpected keyword argument")
+        if keywords.get("dl_device") not in (None, tuple(self.device)):
+            raise BufferError(f"a fake is on {self.device} and nowhere else")
         return self.capsule(self._is_versioned(keywords.get("max_version")))
 
     def _is_versioned(self, max_version: tuple[int, int] | None) -> bool:
-        if self._speaks in ("legacy", "old"):
+        if self._speaks == "legacy":
             return False
         if self._speaks == "versioned":
             return True
@@ -133,6 +140,20 @@ class FakeProducer:
     def untouched(self) -> bool:
         """Whether the memory still holds what it began with."""
         return self.memory.read() == self.content
+
+
+class OldProducer(FakeProducer):
+    """A producer from before max_version: any other keyword than stream is a TypeError."""
+
+    def __dlpack__(self, *, stream: Any = None) -> Any:  # type: ignore[override]
+        return super().__dlpack__(stream=stream)
+
+
+class ProducerWithoutCopy(FakeProducer):
+    """A producer that knows max_version, but neither dl_device nor copy."""
+
+    def __dlpack__(self, *, stream: Any = None, max_version: Any = None) -> Any:  # type: ignore[override]
+        return super().__dlpack__(stream=stream, max_version=max_version)
 
 
 def contiguous(shape: tuple[int, ...], strides: Any) -> tuple[int, ...] | None:

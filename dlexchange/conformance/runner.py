@@ -218,11 +218,16 @@ class Session:
     def _at_exit(self, clause: Clause, worker: _Worker) -> Verdict:
         """Let the process end and see whether it survives what the check armed."""
         worker.send(f"exit {clause.id}")
-        line = worker.receive(CHECK_LIMIT)
-        if line is None:
-            return self._crashed(clause, {"expected": clause.says})
+        trying = {"expected": clause.says, "snippet": ""}
+        while True:
+            line = worker.receive(CHECK_LIMIT)
+            if line is None:
+                return self._crashed(clause, trying)
+            answer = json.loads(line)
+            if "trying" not in answer:
+                break
+            trying = answer["trying"]
         self._worker = None
-        answer = json.loads(line)
         if "verdict" in answer:
             worker.end()
             return Verdict(**answer["verdict"])
@@ -231,8 +236,7 @@ class Session:
         how = worker.end()
         if survived == "survived":
             return self._say(clause, "pass")
-        expected = "a process that survives its deleters after finalization"
-        return self._say(clause, "fail", expected=expected, seen=how, snippet=answer["snippet"])
+        return self._say(clause, "fail", seen=how, **trying)
 
     def close(self) -> None:
         """End the process."""

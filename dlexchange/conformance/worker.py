@@ -100,7 +100,7 @@ def _arm(subject: Subject, clause: Clause, descriptor: int) -> dict[str, Any]:
     os.environ["DLX_CONFORMANCE_EXIT_FD"] = str(os.dup(descriptor))
     verdict = judge(clause, subject)
     if verdict.outcome == "pass":
-        return {"armed": clause.id, "snippet": ""}
+        return {"armed": clause.id}
     return {"verdict": verdict.as_json()}
 
 

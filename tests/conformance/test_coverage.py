@@ -19,10 +19,10 @@ from .model import Model
 IMPLIES = {
     # reads every legacy struct wrongly, and both clauses feed it one
     "version.consumer-checks": {"import.null-strides", "version.both-structs"},
-    # "as it is" and "its own memory" are shared memory too
-    "copy.none-shares": {"copy.own-device-as-is", "import.own-array"},
-    # a capsule that is not consumed yet can be consumed again, by any thread
-    "capsule.not-shown-to-users": {"capsule.consumed-once", "capsule.claimed-by-one-thread"},
+    # "as it is" is shared memory too
+    "copy.none-shares": {"copy.own-device-as-is"},
+    # a capsule that is not consumed yet can be consumed by any thread
+    "capsule.not-shown-to-users": {"capsule.claimed-by-one-thread"},
     # the retry without keywords gets a legacy struct, which is what it refuses
     "version.both-structs@consumer": {"version.asked-first"},
     # the deleter is called by hand, with the GIL, by all of these

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-from .. import _probe
+from .. import _probe, asking
 from ..asking import (
     NEWEST,
     Export,
@@ -17,6 +17,7 @@ from ..asking import (
     best,
     both_kinds,
     example,
+    producer_snippet,
 )
 from ..engine import ANYWHERE, ON_HOST, checks
 from ..looking import LEGACY, VERSIONED, gather, peek, read_managed
@@ -99,8 +100,33 @@ def export_outlives_source(subject: Subject) -> None:
         except ValueError as error:
             raise Failed("readable memory after the source is gone", str(error)) from None
         if seen != [float(v) for v in range(256)]:
-            raise Failed("the same values after the source is gone", f"{seen[:4]}... ({form})")
+            raise Failed(
+                "the same values after the source is gone",
+                f"{seen[:4]}... ({form})",
+                _outlives_snippet(subject, made.managed.versioned),
+            )
         del churn
+
+
+def _outlives_snippet(subject: Subject, versioned: bool) -> str:
+    """Lines that export, drop the source, allocate as much again and read element one."""
+
+    def array(values: str) -> str:
+        return subject.make_code.format(values=values, shape=(4, 64), dtype="float32")
+
+    base = 32 if versioned else 0
+    return producer_snippet(
+        subject,
+        f"c = x.__dlpack__({'max_version=(1, 0)' if versioned else ''})",
+        "POINTER",
+        "del x; import gc; gc.collect()",
+        f"churn = [{array('[7] * 256')} for _ in range(16)]",
+        f"data, offset = [C.c_uint64.from_address(p + at).value for at in ({base}, {base + 40})]",
+        "value = C.c_float.from_address(data + offset + 4).value",
+        "assert value == 1, value",
+        x=array("list(range(256))"),
+        pointer=VERSIONED if versioned else LEGACY,
+    )
 
 
 @checks("lifetime.published-struct-frozen", "producer", ON_HOST)
@@ -146,7 +172,24 @@ def foreign_thread(subject: Subject) -> None:
 def after_finalization(subject: Subject) -> None:
     """Arms deleters for the end of the process; the runner sees whether it survives."""
     for made in _detached(subject):
+        asking.on_try(
+            "a process that survives its deleters after finalization",
+            _exit_snippet(subject, made.managed.versioned),
+        )
         _probe.at_exit_delete(made.managed.address, made.managed.versioned, exit_descriptor())
+
+
+def _exit_snippet(subject: Subject, versioned: bool) -> str:
+    """Lines that keep a capsule for good and have the C library call its deleter at exit."""
+    return producer_snippet(
+        subject,
+        f"c = x.__dlpack__({'max_version=(1, 0)' if versioned else ''})",
+        "POINTER",
+        "C.pythonapi.Py_IncRef(C.py_object(c))",
+        f"deleter = C.c_void_p.from_address(p + {16 if versioned else 56})",
+        "C.CDLL(None).__cxa_atexit(deleter, C.c_void_p(p), None)",
+        pointer=VERSIONED if versioned else LEGACY,
+    )
 
 
 def exit_descriptor() -> int:

@@ -19,6 +19,8 @@ from ..engine import ON_HOST, checks
 from ..looking import (
     DTYPES,
     FIRST_CODE_OF_MINOR_1,
+    LEGACY,
+    VERSIONED,
     Managed,
     decode,
     gather,
@@ -162,6 +164,9 @@ def zero_dim(subject: Subject) -> None:
         x = subject.make([5], (), subject.dtypes[0])
     except Exception as error:
         raise Untested(f"it makes no 0-d array: {error!r}") from None
+    shape = getattr(x, "shape", ())
+    if shape and not callable(shape):
+        raise Untested(f"it makes no 0-d array but one of shape {shape}")
     answer = ask(subject, x, max_version=NEWEST)
     answer = ask(subject, x) if isinstance(answer, Raised) else answer
     if isinstance(answer, Raised):
@@ -193,7 +198,20 @@ def code_bits_lanes(subject: Subject) -> None:
         seen_one = True
         managed = peek(answer, 1)
         if managed.dtype != DTYPES[dtype]:
-            raise Failed(f"{DTYPES[dtype]} for {dtype}", f"{managed.dtype}")
+            base = 32 if managed.versioned else 0
+            raise Failed(
+                f"{DTYPES[dtype]} for {dtype}",
+                f"{managed.dtype}",
+                producer_snippet(
+                    subject,
+                    f"c = x.__dlpack__({'max_version=(1, 3)' if managed.versioned else ''})",
+                    "POINTER",
+                    f"code, bits = bytes((C.c_uint8 * 2).from_address(p + {base + 20}))",
+                    f"assert (code, bits) == {DTYPES[dtype][:2]}, (code, bits)",
+                    x=subject.make_text([1, 0, 1], (3,), dtype) if subject.make_code else "",
+                    pointer=VERSIONED if managed.versioned else LEGACY,
+                ),
+            )
     if not seen_one:
         raise Untested("no dtype could be exported")
 
@@ -321,7 +339,7 @@ def _same_values(subject: Subject, name: str, x: Any, answer: Any) -> None:
         ) from None
     address, _ = _probe.capsule_content(answer)
     named = _probe.capsule_name(answer)
-    from ..looking import VERSIONED, read_managed
+    from ..looking import read_managed
 
     managed = read_managed(address, named is not None and named[0] == VERSIONED)
     names = [n for n, triple in DTYPES.items() if triple == managed.dtype]

@@ -141,10 +141,9 @@ def layout(model: Any, managed: Managed, dtype: str) -> tuple[Any, Any, int]:
     """Shape, strides and the address of element zero."""
     fault = model.fault
     if managed.ndim <= 0:
-        if fault == "import.zero-dim" and not managed.shape_at:
-            raise BufferError("a shape is missing")
-        shape: Any = ()
-        strides: Any = ()
+        nothing = fault == "import.zero-dim" and not managed.shape_at
+        shape: Any = (0,) if nothing else ()
+        strides: Any = (1,) if nothing else ()
     else:
         shape = managed.shape
         strides = managed.strides

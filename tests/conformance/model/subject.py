@@ -61,7 +61,7 @@ class Model(Subject):
         if target is not None and fault != "import.unknown-target-device":
             raise BufferError(f"no device {target!r}")
         if isinstance(x, Array):
-            copies = options.get("copy") or fault == "import.own-array"
+            copies = options.get("copy") and fault != "import.own-array"
             return x._copied() if copies else x.view(0, x.shape, x.strides)
         if not (hasattr(x, "__dlpack__") and hasattr(x, "__dlpack_device__")):
             kind = TypeError if fault == "import.missing-methods" else AttributeError
