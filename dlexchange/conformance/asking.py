@@ -186,7 +186,11 @@ def refused_or(
     array = try_import(subject, fake)
     if isinstance(array, Raised):
         return
-    if not right(array):
+    try:
+        is_right = right(array)
+    except Exception:
+        return  # nothing wrong was shown
+    if not is_right:
         raise Failed(
             f"the values of {what}, or an exception", f"{_values(subject, array)}", snippet
         )

@@ -152,7 +152,8 @@ def not_shown_to_users(subject: Subject) -> None:
     after = [_probe.capsule_name(capsule) for capsule in fake.capsules]
     if before != after:
         raise Failed(
-            "a consumed capsule when from_dlpack returns", f"{before}, and {after} after a first use"
+            "a consumed capsule when from_dlpack returns",
+            f"{before}, and {after} after a first use",
         )
 
 

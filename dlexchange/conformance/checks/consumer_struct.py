@@ -253,7 +253,7 @@ def _dtype_patch(code: int, bits: int, lanes: int) -> tuple[str, ...]:
 
 @checks("import.unknown-dtype-refused", "consumer", ON_HOST)
 def unknown_dtype_refused(subject: Subject) -> None:
-    for triple in ((200, 32, 1), (2, 24, 1), (0, 7, 1), (2, 32, 0)):
+    for triple in ((200, 32, 1), (2, 24, 1), (0, 7, 1), (2, 32, 2)):
         fake = FakeProducer(shape=(2, 3), dtype=triple)
         text = f"dtype (code, bits, lanes) = {triple} was accepted"
         snippet = consumer_snippet(

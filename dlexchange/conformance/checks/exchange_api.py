@@ -295,10 +295,19 @@ def _same(subject: Subject, array: Any, managed: Managed) -> bool:
 def work_stream_of_host(subject: Subject) -> None:
     table = _working(example(subject))
     status, stream, error = _probe.call_work_stream(table.work_stream, 1, 0)
-    if status == 0 and stream:
-        raise Failed("NULL as work stream of the host", f"{stream:#x}")
-    if status != 0:
-        raise Failed("NULL as work stream of the host", repr(error))
+    if status != 0 or stream:
+        raise Failed(
+            "NULL as work stream of the host",
+            repr(error) if status else f"{stream:#x}, where 0x5a5a5a5a is what was there before",
+            _snippet(
+                subject,
+                "g = C.CFUNCTYPE(C.c_int, C.c_int, C.c_int32, C.c_void_p)"
+                "(C.c_void_p.from_address(api + 48).value)",
+                "out = C.c_void_p(0x5a5a5a5a)",
+                "status = g(1, 0, C.byref(out))",
+                "assert status == 0 and not out.value, (status, out)",
+            ),
+        )
 
 
 @checks("api.dltensor-borrowed", "producer")

@@ -363,7 +363,9 @@ def pair_of_device(subject: Subject) -> None:
             "a pair of a known device_type and an int",
             repr(answer),
             producer_snippet(
-                subject, "kind, number = x.__dlpack_device__()", "assert 1 <= int(kind) <= 20"
+                subject,
+                "kind, number = x.__dlpack_device__()",
+                "assert 1 <= int(kind) <= 20 and isinstance(number, int), (kind, number)",
             ),
         )
 
