@@ -151,6 +151,8 @@ def try_import(subject: Subject, x: Any, **options: Any) -> Any:
     """What from_dlpack gives: an array, or Raised."""
     try:
         return subject.from_dlpack(x, **options)
+    except Untested:
+        raise
     except Exception as error:
         return Raised(error)
 
@@ -235,7 +237,7 @@ def producer_snippet(
     if not subject.imports or not (x or subject.make_code):
         return ""
     x = x or subject.make_text(range(6), (2, 3), subject.dtypes[0])
-    shown = [subject.imports, f"x = {x}"]
+    shown = [*on_simulator(subject), subject.imports, f"x = {x}"]
     if pointer:
         shown.insert(0, "import ctypes as C")
     shown[:0] = imports
@@ -301,6 +303,16 @@ def consume(subject: Subject, x: str = "P()", options: str = "") -> str:
 def show(subject: Subject, a: str = "a") -> str:
     """The subject's expression for the values of an array."""
     return subject.values_code.replace("{a}", a)
+
+
+def on_simulator(subject: Subject) -> list[str]:
+    """A line that begins a simulation, for a subject that needs one."""
+    if subject.ground != "simulated CUDA":
+        return []
+    return [
+        "from dlexchange.testing import simulated_cuda; "
+        "stage = simulated_cuda(devices=2); sim = stage.__enter__()"
+    ]
 
 
 MUST_IMPORT = """try: a = {consume}

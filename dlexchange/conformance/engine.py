@@ -95,8 +95,11 @@ def judge(clause: Clause, subject: Subject) -> Verdict:
     if clause.untestable:
         return Verdict(clause.id, subject.name, "untested", seen=clause.untestable)
     for prefix, reason in subject.refuses.items():
-        if clause.id == prefix or clause.id.startswith(prefix + "."):
+        if _is_under(clause, prefix):
             return Verdict(clause.id, subject.name, "refused", seen=reason)
+    if subject.judged and not any(_is_under(clause, prefix) for prefix in subject.judged):
+        reason = f"it is judged by {', '.join(subject.judged)} alone"
+        return Verdict(clause.id, subject.name, "untested", seen=reason)
     if clause.only and clause.only not in subject.name:
         return Verdict(clause.id, subject.name, "refused", seen=f"binds {clause.only} alone")
     results = [_judge_one(clause, check, subject) for check in checks_of(clause.id)]
@@ -105,17 +108,34 @@ def judge(clause: Clause, subject: Subject) -> Verdict:
     return min(results, key=lambda verdict: RANK.index(verdict.outcome))
 
 
+def _is_under(clause: Clause, prefix: str) -> bool:
+    return clause.id == prefix or clause.id.startswith(prefix + ".")
+
+
+def _offers_nothing(clause: Clause, check: Check, subject: Subject) -> str:
+    """Why a subject has nothing that this check could look at, or nothing."""
+    by_cai = clause.file == "cuda_array_interface"
+    if check.role == "producer":
+        if not subject.produces:
+            return "it makes no arrays"
+        return "" if by_cai or subject.speaks_dlpack else "it does not speak DLPack"
+    if by_cai:
+        return "" if subject.imports_cai else "it imports nothing by the CUDA Array Interface"
+    return "" if subject.consumes else "it imports no arrays"
+
+
 def _judge_one(clause: Clause, check: Check, subject: Subject) -> Verdict:
     def say(outcome: Outcome, expected: str = "", seen: str = "", snippet: str = "") -> Verdict:
         return Verdict(clause.id, subject.name, outcome, expected, seen, snippet)
 
-    if check.role == "producer" and not subject.produces:
-        return say("refused", seen="it makes no arrays")
-    if check.role == "consumer" and not subject.consumes:
-        return say("refused", seen="it imports no arrays")
+    nothing = _offers_nothing(clause, check, subject)
+    if nothing:
+        return say("refused", seen=nothing)
     if subject.ground not in check.grounds:
         return say("untested", seen=f"the check runs on {', '.join(check.grounds)}")
     try:
+        if subject.cuda is not None:
+            subject.cuda.begin()
         check.run(subject)
     except Untested as reason:
         return say("untested", seen=str(reason))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
+from .cuda import Cuda
 from .verdict import Untested
 
 __all__ = ["HOST", "Subject"]
@@ -59,6 +62,19 @@ class Subject:
         The library has host memory alone, so that streams can never matter to it.
     device : pair of int
         The DLPack device of its arrays.
+    stream_code, handle_code, using_code : str
+        A new stream; the driver's handle of the stream ``{s}``; a context manager in which
+        ``{s}`` is the library's current stream (left out where it has none).
+    fill_code, touch_code, address_code : str
+        Write ``{value}`` into every element of ``{a}`` on the stream ``{s}``, asynchronously
+        (a statement); read ``{a}`` on ``{s}`` asynchronously; its device address.
+    import_on_code, from_cai_code : str
+        Import ``{x}`` for use on the stream ``{s}`` where that is not `consume_code` within
+        `using_code`; the same through ``__cuda_array_interface__``.
+    speaks_dlpack : bool
+        Its arrays have ``__dlpack__``; False where they speak the CUDA Array Interface alone.
+    judged : sequence of str
+        Clause prefixes that can be judged at all; every clause where empty.
     refuses : mapping of str to str
         Clause prefixes that the library declares it does not offer, with the reason.
     ground : str
@@ -78,6 +94,16 @@ class Subject:
     read_only_code: ClassVar[str] = ""
     is_writable_code: ClassVar[str] = ""
     mutate_code: ClassVar[str] = ""
+    stream_code: ClassVar[str] = ""
+    handle_code: ClassVar[str] = ""
+    using_code: ClassVar[str] = ""
+    fill_code: ClassVar[str] = ""
+    touch_code: ClassVar[str] = ""
+    address_code: ClassVar[str] = ""
+    import_on_code: ClassVar[str] = ""
+    from_cai_code: ClassVar[str] = ""
+    speaks_dlpack: ClassVar[bool] = True
+    judged: ClassVar[Sequence[str]] = ()
     immutable: ClassVar[bool] = False
     host_only: ClassVar[bool] = False
     device: ClassVar[tuple[int, int]] = HOST
@@ -86,6 +112,8 @@ class Subject:
 
     def __init__(self) -> None:
         self._namespace: dict[str, Any] | None = None
+        self.cuda: Cuda | None = None
+        self.simulator: Any = None
 
     def load(self) -> None:
         """Import the library.
@@ -96,7 +124,7 @@ class Subject:
             It is not installed.
         """
         if self._namespace is None:
-            namespace: dict[str, Any] = {}
+            namespace: dict[str, Any] = {"sim": self.simulator}
             exec(self.imports, namespace)
             self._namespace = namespace
 
@@ -109,6 +137,8 @@ class Subject:
 
     def enter(self, simulator: Any) -> None:
         """Take note of the simulated driver, before the library is imported."""
+        self.simulator = simulator
+        self.cuda = Cuda(simulator)
 
     # --- as a producer
 
@@ -148,6 +178,8 @@ class Subject:
 
     def from_dlpack(self, x: Any, **options: Any) -> Any:
         """The library's array over the memory of `x`."""
+        if options and "{options}" not in self.consume_code:
+            raise Untested(f"its import takes no {', '.join(options)}")
         text = self.consume_code.format(x="x", options=_options(options))
         return self.evaluate(text, x=x, **options)
 
@@ -182,6 +214,65 @@ class Subject:
     def settle(self) -> None:
         """Let the library drop what nobody refers to."""
         gc.collect()
+
+    # --- streams
+
+    def stage(self) -> Cuda:
+        """The suite's hands on the driver, with a clean slate.
+
+        Raises
+        ------
+        Untested
+            The subject has no streams.
+        """
+        if self.cuda is None:
+            raise Untested(f"{self.name} is judged without a driver")
+        self.cuda.begin()
+        return self.cuda
+
+    def new_stream(self) -> Any:
+        """A new stream of the library."""
+        return self.evaluate(self._given("stream_code"))
+
+    def handle(self, stream: Any) -> int:
+        """The driver's handle of a stream."""
+        return int(self.evaluate(self._given("handle_code"), s=stream))
+
+    def using(self, stream: Any) -> AbstractContextManager[Any]:
+        """A context in which `stream` is the library's current stream."""
+        if not self.using_code:
+            return contextlib.nullcontext()
+        manager: AbstractContextManager[Any] = self.evaluate(self.using_code, s=stream)
+        return manager
+
+    def fill(self, array: Any, value: float, stream: Any) -> None:
+        """Write `value` into every element on `stream`, asynchronously."""
+        self.execute(self._given("fill_code"), a=array, value=value, s=stream)
+
+    def touch(self, array: Any, stream: Any) -> Any:
+        """Read `array` on `stream`, asynchronously; something that keeps the work alive."""
+        return self.evaluate(self._given("touch_code"), a=array, s=stream)
+
+    def address(self, array: Any) -> int:
+        """The device address of element zero."""
+        return int(self.evaluate(self._given("address_code"), a=array))
+
+    def import_on(self, x: Any, stream: Any) -> Any:
+        """Import `x` for use on `stream`."""
+        if self.import_on_code:
+            return self.evaluate(self.import_on_code, x=x, s=stream)
+        with self.using(stream):
+            return self.from_dlpack(x)
+
+    @property
+    def imports_cai(self) -> bool:
+        """Whether it imports through the CUDA Array Interface."""
+        return bool(self.from_cai_code) or type(self).from_cai is not Subject.from_cai
+
+    def from_cai(self, x: Any, stream: Any) -> Any:
+        """Import `x` through ``__cuda_array_interface__`` for use on `stream`."""
+        with self.using(stream):
+            return self.evaluate(self._given("from_cai_code"), x=x, s=stream)
 
     # --- running the pieces of code
 

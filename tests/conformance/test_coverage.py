@@ -12,8 +12,10 @@ from dlexchange.conformance import runner
 from dlexchange.conformance.checks import lifetime
 from dlexchange.conformance.clauses import load, read_toml, spec_folder
 from dlexchange.conformance.engine import checks_of, checks_on, judge, registered
+from dlexchange.testing import simulated_cuda
 
 from .model import Model
+from .model.cuda import CudaModel
 
 #: Clauses that can not be broken alone: breaking the first breaks the others, and why.
 IMPLIES = {
@@ -27,6 +29,14 @@ IMPLIES = {
     "version.both-structs@consumer": {"version.asked-first"},
     # the deleter is called by hand, with the GIL, by all of these
     "deleter.with-gil": {"capsule.consumed-skips-deleter", "deleter.leaves-no-exception"},
+    # who orders nothing orders neither other streams nor reads
+    "stream.pending-work-seen": {"stream.every-writing-stream", "stream.pending-reads-covered"},
+    # the main thread is a calling thread too
+    "stream.two-is-per-thread": {"stream.two-in-calling-thread"},
+    # no stream while work is pending covers no stream
+    "cai.none-when-idle": {"cai.stream-covers-all"},
+    # NULL is a work stream too
+    "api.consumer-orders": {"api.null-stream-not-zero"},
     # it drops the capsule of an empty array too
     "capsule.null-deleter-skipped": {"struct.empty-data-null"},
 }
@@ -41,6 +51,10 @@ CRASHES = {
 
 #: Clauses with a check on each side have a fault on each side.
 CONSUMER_FAULTS = ["capsule.name-is-static@consumer", "version.both-structs@consumer"]
+
+#: Clauses whose every check needs a driver: broken on the simulated one.
+CUDA_CLAUSES = sorted(set(checks_on("simulated CUDA")) - set(checks_on("host")))
+CUDA_FAULTS = [*CUDA_CLAUSES, "device.context-restored@consumer"]
 
 HOST_CLAUSES = sorted(checks_on("host"))
 FAULTS = [fault for fault in [*HOST_CLAUSES, *CONSUMER_FAULTS] if fault not in CRASHES]
@@ -104,6 +118,24 @@ def test_broken_model_fails_exactly_its_clause(fault: str) -> None:
     assert set(broken_clauses(Model(fault))) == expected
 
 
+def test_model_on_the_simulated_driver_keeps_every_clause() -> None:
+    with simulated_cuda(devices=2) as simulator:
+        subject = CudaModel()
+        subject.enter(simulator)
+        assert list(broken_clauses(subject)) == []
+
+
+@pytest.mark.parametrize("fault", CUDA_FAULTS)
+def test_model_that_is_broken_on_the_simulated_driver_fails_exactly_its_clause(
+    fault: str,
+) -> None:
+    expected = {fault.partition("@")[0]} | IMPLIES.get(fault, set())
+    with simulated_cuda(devices=2) as simulator:
+        subject = CudaModel(fault)
+        subject.enter(simulator)
+        assert set(broken_clauses(subject)) == expected
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", sorted(CRASHES))
 def test_crashing_model_fails_exactly_its_clause(
@@ -121,6 +153,9 @@ def test_crashing_model_fails_exactly_its_clause(
 
 def test_every_fault_of_the_model_is_tested() -> None:
     """A fault that is spelled wrong would break nothing, and be found by no other test."""
-    assert len(FAULTS) + len(CRASHES) > 120
+    assert len(FAULTS) + len(CRASHES) + len(CUDA_FAULTS) > 170
+    tested = {fault.partition("@")[0] for fault in [*FAULTS, *CRASHES, *CUDA_FAULTS]}
+    checked = {name for name in registered() if {*checks_on("host")} | {*CUDA_CLAUSES} >= {name}}
+    assert tested == checked
     for fault in [*FAULTS, *CRASHES, *IMPLIES]:
         assert fault.partition("@")[0] in load(), fault

@@ -257,8 +257,7 @@ def test_committed_report_accuses_only_with_a_snippet_of_ten_lines_without_this_
         lines = verdict["snippet"].splitlines()
         where = f"{subject['name']} {clause['id']}"
         assert 0 < len(lines) <= 10, where
-        if subject["name"] != "dlexchange":
-            assert "dlexchange" not in verdict["snippet"], where
+        assert "dlexchange.conformance" not in verdict["snippet"], where
         compile(verdict["snippet"], where, "exec")
 
 

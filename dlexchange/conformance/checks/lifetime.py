@@ -28,17 +28,27 @@ from ..verdict import Failed, Untested
 WINDOW, ITEM = 300, 16
 
 
-def _grows(action: Callable[[], object]) -> int:
+def _grows(subject: Subject, action: Callable[[], object]) -> int:
     """Bytes that malloc gave out and did not get back in each of two windows."""
     for _ in range(WINDOW // 3):
         action()
     growth = []
+    before = _in_use(subject)
     for _ in range(2):
-        before = _probe.malloc_in_use()
         for _ in range(WINDOW):
             action()
-        growth.append(_probe.malloc_in_use() - before)
+        now = _in_use(subject)
+        growth.append(now - before)
+        before = now
     return min(growth)
+
+
+def _in_use(subject: Subject) -> int:
+    """Bytes in use once nothing is left to collect, and nothing pending on a driver."""
+    subject.settle()
+    if subject.cuda is not None:
+        subject.cuda.begin()
+    return _probe.malloc_in_use()
 
 
 @checks("deleter.frees-everything", "producer")
@@ -48,7 +58,7 @@ def frees_everything(subject: Subject) -> None:
         if isinstance(ask(subject, x, **keywords), Raised):
             continue
         references = sys.getrefcount(x)
-        growth = _grows(functools.partial(ask, subject, x, **keywords))
+        growth = _grows(subject, functools.partial(ask, subject, x, **keywords))
         kept = sys.getrefcount(x) - references
         if kept > WINDOW // 2:
             raise Failed("no reference left by released exports", f"{kept} more references")
@@ -74,7 +84,7 @@ def failure_leaks_nothing(subject: Subject) -> None:
         raise Untested("no export was refused")
     for array, keywords in failing:
         references = sys.getrefcount(array)
-        growth = _grows(functools.partial(ask, subject, array, **keywords))
+        growth = _grows(subject, functools.partial(ask, subject, array, **keywords))
         kept = sys.getrefcount(array) - references
         if kept > WINDOW // 2 or growth > WINDOW * ITEM:
             raise Failed(

@@ -52,7 +52,7 @@ class Array:
 
     def view(self, start: int, shape: Any, strides: Any) -> Array:
         size = item_size(self.dtype)
-        made = Array(self.model, self.address + start * size, shape, strides, self.dtype)
+        made = type(self)(self.model, self.address + start * size, shape, strides, self.dtype)
         made.owner = self
         made.offset = self.offset + start * size
         made.imported = self.imported
@@ -61,7 +61,7 @@ class Array:
         return made
 
     def __del__(self) -> None:
-        if self.borrowable and isinstance(self.owner, HostMemory):
+        if getattr(self, "borrowable", False) and isinstance(self.owner, HostMemory):
             leaked.append(self.owner)
             self.owner.fill(b"\xdd" * self.owner.nbytes)
 
@@ -104,8 +104,7 @@ class Array:
         if self.odd and fault != CLAUSE_OF_ODD.get(self.odd):
             kind = ValueError if fault == "errors.buffer-error" else BufferError
             raise kind(f"an array that is {self.odd} can not be exported")
-        if asked.get("stream") is not None and fault != "stream.host-takes-none-only":
-            raise ValueError("host memory has no stream")
+        self._check_stream(asked.get("stream"))
         version = asked.get("max_version")
         pair = isinstance(version, tuple) and len(version) == 2
         if version is not None and not pair and fault != "version.pair":
@@ -124,6 +123,14 @@ class Array:
             raise BufferError(f"no export to the device {device}")
         if device is not None and own and fault == "copy.own-device-as-is":
             raise BufferError("this array is there already")
+
+    def _check_stream(self, stream: Any) -> None:
+        """Raise unless the stream is one that this memory knows."""
+        if stream is not None and self.model.fault != "stream.host-takes-none-only":
+            raise ValueError("host memory has no stream")
+
+    def _order(self, asked: dict[str, Any]) -> None:
+        """Order pending work into the consumer's stream; the host has none."""
 
     def _versioned(self, asked: Any) -> bool:
         fault = self.model.fault
@@ -157,6 +164,7 @@ class Array:
         versioned = self._versioned(asked.get("max_version"))
         copies = self._copies(asked, versioned)
         shown = self._copied() if copies else self
+        shown._order(asked)
         quietly = fault == "copy.none-shares" and asked.get("copy") is None
         fields = shown.fields(copied=copies and not quietly)
         if fault == "lifetime.export-outlives-source" and not (self.imported or copies):

@@ -26,9 +26,14 @@ class Owner:
         self.managed = managed
         self.by_table = by_table
 
+    def take(self) -> Managed:
+        """The managed tensor, which is somebody else's to release from now on."""
+        managed, self.managed = self.managed, None  # type: ignore[assignment]
+        return managed
+
     def __del__(self) -> None:
         managed, fault = self.managed, self.model.fault
-        if not managed.deleter:
+        if managed is None or not managed.deleter:
             return
         where = "here" if fault == "deleter.foreign-thread" else "released"
         _probe.call_deleter(managed.address, managed.versioned, where)
@@ -114,7 +119,7 @@ def check_struct(model: Any, managed: Managed, *, by_table: bool = False) -> str
     """Refuse what is not understood; returns the dtype's name."""
     fault = model.fault
     device_type = managed.device[0]
-    known = [*HOST_TYPES] if fault != "import.host-accessible" else [1]
+    known = [*HOST_TYPES, *model.also_imports] if fault != "import.host-accessible" else [1]
     if fault == "import.ext-dev-refused":
         known.append(12)
     if device_type not in known:
@@ -188,7 +193,7 @@ def _strides(fault: str, shape: Any, strides: Any) -> Any:
 def array_of(model: Any, managed: Managed, owner: Any, dtype: str) -> Array:
     """The model's array over a managed tensor."""
     shape, strides, address = layout(model, managed, dtype)
-    array = Array(model, address, shape, strides, dtype)
+    array: Array = model.kind(model, address, shape, strides, dtype)
     array.owner = owner
     array.imported = True
     flags = managed.flags

@@ -20,13 +20,17 @@ class Model(Subject):
     """A subject with at most one fault."""
 
     name = "model"
+    also_imports: tuple[int, ...] = ()
     dtypes = tuple(["float32", *(name for name in DTYPES if name != "float32")])
 
     def __init__(self, fault: str = "") -> None:
         super().__init__()
         self.fault = fault
         self.handler = Handler(self)
-        self.kind = type("ModelArray", (Array,), {"__dlpack_c_exchange_api__": TableOnType(fault)})
+        attributes: dict[str, Any] = {"__dlpack_c_exchange_api__": TableOnType(fault)}
+        if fault == "cai.absent-on-host":
+            attributes["__cuda_array_interface__"] = {}
+        self.kind = type("ModelArray", (Array,), attributes)
 
     @property
     def version(self) -> str:

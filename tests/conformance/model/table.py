@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from dlexchange.conformance import _probe
@@ -28,6 +29,8 @@ class Handler:
             kind = ValueError if fault == "api.buffer-error" else BufferError
             raise kind(f"an array that is {x.odd} can not be exported")
         fields = dict(x.fields(), deleter="right")
+        if fault == "api.no-synchronisation":
+            x._order({})
         if fault == "api.struct-keeps-rules":
             fields["strides"] = None
         fake = _probe.Fake(versioned=True, **fields)
@@ -60,7 +63,9 @@ class Handler:
         return array
 
     def work_stream(self, _device_type: int, _device_id: int) -> int:
-        return 7 if self.model.fault == "api.work-stream" else 0
+        if self.model.fault == "api.work-stream":
+            return 7
+        return int(self.model.current_handle()) if _device_type == 2 else 0
 
     def allocate(self, prototype: int, context: int, set_error: int) -> Any:
         fault = self.model.fault
@@ -113,8 +118,13 @@ class TableOnType:
         return _probe.table_capsule(self.table, name)
 
 
-def by_table(model: Any, x: Any) -> Array | None:
-    """An import through the table of x's type, or None where `__dlpack__` has to do it."""
+def by_table(
+    model: Any, x: Any, heard: Callable[[int], None] = lambda _stream: None
+) -> Array | None:
+    """An import through the table of x's type, or None where `__dlpack__` has to do it.
+
+    `heard` is told the work stream.
+    """
     fault = model.fault
     where = x if fault == "api.looked-up-on-type" else type(x)
     capsule = getattr(where, ATTRIBUTE, None)
@@ -135,4 +145,5 @@ def by_table(model: Any, x: Any) -> Array | None:
     managed = read_managed(address or 0, True)
     owner = Owner(model, managed, by_table=True)
     check_version(model, managed)
+    heard(_probe.call_work_stream(table.work_stream, *managed.device)[1] or 0)
     return array_of(model, managed, owner, check_struct(model, managed, by_table=True))
