@@ -16,6 +16,7 @@ from .array import Array, leaked
 
 HOST_TYPES = (1, 3, 11, 13)
 TWO_AT_ONCE = threading.Barrier(2)
+CLAIMING = threading.Lock()
 
 
 class Owner:
@@ -98,7 +99,12 @@ def claim(model: Any, capsule: Any, managed: Managed) -> None:
     if fault == "capsule.renamed-on-consumption":
         suffix = "_of_model"
     static = fault != "capsule.name-is-static@consumer"
-    _probe.capsule_rename(capsule, f"used_dltensor{suffix}", static)
+    with CLAIMING:
+        named = _probe.capsule_name(capsule)
+        taken = named is None or (named[0] or "").startswith("used_")
+        if taken and fault != "capsule.claimed-by-one-thread":
+            raise BufferError("another thread took the capsule")
+        _probe.capsule_rename(capsule, f"used_dltensor{suffix}", static)
 
 
 def check_version(model: Any, managed: Managed) -> None:
