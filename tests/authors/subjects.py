@@ -65,3 +65,5 @@ class Compiled(Author):
 
 c_extension = Compiled("c_extension")
 nanobind_extension = Compiled("nanobind_extension")
+pybind11_extension = Compiled("pybind11_extension")
+cython_extension = Compiled("cython_extension")

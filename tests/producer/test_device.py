@@ -152,6 +152,25 @@ def test_failed_push_takes_nothing(sim):
     assert dx.stats().live == 0
 
 
+def test_cython_author_is_ordered_as_any_other(sim):
+    pytest.importorskip("Cython")
+    from authors import cython_extension
+
+    streams, consumer = [sim.stream(), sim.stream()], sim.stream()
+    memory = sim.array((6,), stream=streams[0], fill=1)
+    streams[1].wait(streams[0].record())
+    latch = sim.latch(streams[1])
+    memory.fill(6, stream=streams[1])
+    strip = cython_extension.module.Strip(
+        memory.data_ptr, (6,), None, memory, device="cuda:0", stream=streams
+    )
+    framework = sim.framework("dlpack")
+    with framework.use_stream(consumer):
+        got = framework.from_dlpack(strip)
+    latch.open()
+    assert got.tolist(stream=consumer) == [6.0] * 6
+
+
 # ---- dx.consume ---------------------------------------------------------------------------
 
 
