@@ -8,6 +8,7 @@
 
 #include "alloc.h"
 #include "driver.h"
+#include "mutant.h"
 #include "order.h"
 #include "raise.h"
 #include "stream_type.h"
@@ -84,7 +85,7 @@ dlx_py_copy_to_host(PyObject *module, PyObject *x)
         PyErr_NoMemory();
         goto fail;
     }
-    *both = (in_flight){Py_NewRef(x), Py_NewRef(to)};
+    *both = (in_flight){Py_NewRef(DLX_MUTATED(in_flight) ? to : x), Py_NewRef(to)};
     void *target = ((dlx_tensor *)to)->hold.what;
     Py_BEGIN_ALLOW_THREADS
     status = dlx_copy_to_host(target, (int32_t)on.device_type, on.device_id, source, span,

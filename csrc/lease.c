@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "alloc.h"
+#include "mutant.h"
 #include "raise.h"
 
 #define BUCKETS 256
@@ -83,7 +84,9 @@ note_thread(dlx_lease *lease)
     for (size_t i = 0; i < lease->n_consumers; i++) {
         is_first = is_first && !dlx_stream_is_per_thread(lease->streams[i]);
     }
-    lease->thread = is_first || lease->thread == here ? here : 0;
+    if (is_first || !DLX_MUTATED(lease_thread)) {
+        lease->thread = is_first || lease->thread == here ? here : 0;
+    }
 }
 
 int
@@ -100,6 +103,10 @@ dlx_lease_add_consumer(dlx_state *state, dlx_lease *lease, dlx_stream_ref *consu
             dlx_stream_ref_clear(consumer);
             return 0;
         }
+    }
+    if (DLX_MUTATED(add_consumer)) {
+        dlx_stream_ref_clear(consumer);
+        return 0;
     }
     if (lease->n_consumers == lease->room && make_room(lease) < 0) {
         return -1;
@@ -242,7 +249,7 @@ dlx_lease_release(dlx_lease *lease, dlx_hold *hold, bool attached)
     hold->kind = DLX_HOLD_NOTHING;
     hold->lease = NULL;
     lease->hold.lease = NULL;
-    bool driven = request_of(lease, &request);
+    bool driven = request_of(lease, &request) && !DLX_MUTATED(lease_release);
     if (driven && attached) {
         Py_BEGIN_ALLOW_THREADS
         result = dlx_release(&request, &error);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "alloc.h"
+#include "mutant.h"
 #include "raise.h"
 #include "stream_type.h"
 #include "tensor.h"
@@ -322,7 +323,9 @@ drive(dlx_order *order, bool to_tensor, bool host, bool named, dlx_event **ready
     dlx_stream P = order->producer.stream, C = order->consumer.stream;
     if (to_tensor) { /* of a Tensor, where the caller has named what wrote it since */
         status = order->ready != NULL ? dlx_event_wait(order->ready, P, error) : DLX_OK;
-        return status == DLX_OK ? dlx_event_record(P, ready, error) : status;
+        return status == DLX_OK && !DLX_MUTATED(tensor_event)
+                   ? dlx_event_record(P, ready, error)
+                   : status;
     }
     if (host) { /* pinned or managed memory: exactly the producer's event, no more */
         dlx_event *event = order->ready != NULL ? dlx_event_keep(order->ready) : NULL;

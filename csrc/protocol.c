@@ -7,6 +7,7 @@
 
 #include "arguments.h"
 #include "capsule.h"
+#include "mutant.h"
 #include "order.h"
 #include "raise.h"
 #include "tensor.h"
@@ -58,7 +59,7 @@ order_for(dlx_tensor *tensor, PyObject *value)
         dlx_raise_driver(state, &error);
         return -1;
     }
-    if (!vouched && lease != NULL && lease->ready != NULL) {
+    if (!vouched && lease != NULL && lease->ready != NULL && !DLX_MUTATED(export_wait)) {
         dlx_event *ready = dlx_event_keep(lease->ready);
         Py_BEGIN_ALLOW_THREADS
         status = dlx_event_wait(ready, consumer.stream, &error);

@@ -184,6 +184,22 @@ def test_death_of_the_context_raises_instead_of_hanging(sim: Simulation, loop: s
     assert dx.stats().notifications == 0
 
 
+@LOOPS
+def test_death_is_noticed_where_the_driver_calls_nobody_back(sim: Simulation, loop: str) -> None:
+    p = sim.stream()
+    latch = sim.latch(p)
+
+    async def main() -> None:
+        sim.fail("cuStreamAddCallback", 1, 801)  # then a host function must do
+        ready = dx.ready(owned(p))
+        sim.kill_context()
+        with anyio.fail_after(20), pytest.raises(dx.DeviceLost):
+            await ready
+
+    run(loop, main)
+    latch.open()
+
+
 class Pair(NamedTuple):
     left: Any
     right: Any

@@ -78,6 +78,34 @@ def test_per_thread_streams_of_two_threads_are_both_waited_for(sim: Simulation) 
     assert dx.stats().parked == 0
 
 
+def test_per_thread_consumer_is_released_in_another_thread(sim: Simulation) -> None:
+    t = dx.from_dlpack(sim.array(16, stream=sim.stream(), fill=3, speaks="dlpack"))
+
+    def other_thread() -> Any:
+        latch = sim.latch(sim.per_thread())
+        t.record_stream(2)
+        return latch
+
+    theirs = in_thread(other_thread)
+    t.close()
+    sim.run()
+    assert dx._core._drain(0.1) == 1, "released before the other thread's stream"
+    theirs.open()
+
+
+def test_per_thread_streams_of_two_threads_are_two_streams(sim: Simulation) -> None:
+    two = sim.per_thread()
+    latch = sim.latch(two)
+    event = dx.Stream.per_thread_default("cuda:0").record()
+
+    def other_thread() -> bool:
+        dx.Stream.per_thread_default("cuda:0").wait(event)
+        return two.query() or two.query()
+
+    assert not in_thread(other_thread), "handle 2 was taken for the same stream"
+    latch.open()
+
+
 THREADS, HAND_OFFS, WINDOW = 8, 10_000, 8
 #: Events are made so many at a time.
 POOL_STEP = 8
