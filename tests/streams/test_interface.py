@@ -18,11 +18,11 @@ def test_interface_names_a_stream_of_ours_that_waits(any_sim: Simulation) -> Non
     consumer = sim.framework("cai", "consumer")
     for p in (sim.stream(), sim.legacy(), sim.per_thread()):
         c = sim.stream()
-        x = sim.framework("dlpack").array(16, "int32", stream=p, fill=1)
+        x = sim.array(16, "int32", stream=p, fill=1)
         p.synchronize()
         latch = sim.latch(p)
         x.fill(7, stream=p)
-        t = dx.from_dlpack(x)
+        t = dx.from_dlpack(x, stream=p)
         interface = t.__cuda_array_interface__
         assert interface["stream"] not in (None, 0, 1, 2, p.handle)
         assert interface == t.__cuda_array_interface__, "one stream a Tensor"
