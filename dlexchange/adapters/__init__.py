@@ -219,6 +219,8 @@ def _adapter(name: str) -> ModuleType | None:
 def _known_top(cls: type) -> str:
     """Return the top-level package of a type or of the first base that has an adapter."""
     tops = [(base.__module__ or "").partition(".")[0] for base in cls.__mro__]
+    if hasattr(cls, "__dlexchange__"):  # an author's class: its mixin is not its framework
+        tops = [top for top in tops if top != "dlexchange"]
     return next((top for top in tops if top in ADAPTERS or top in _IN_C), tops[0])
 
 

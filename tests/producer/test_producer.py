@@ -166,6 +166,11 @@ def test_own_dlpack_of_a_subclass_wins():
     assert dx.to_numpy(Mine([7], (1,))).tolist() == [0, 1, 2]
 
 
+def test_class_of_an_author_is_not_taken_for_ours():
+    with pytest.raises(dx.ExchangeError, match="authors has no from_dlpack"):
+        dx.convert(np.arange(3), Grid)
+
+
 def test_mixin_goes_with_other_bases():
     class Both(dict, dx.Producer):
         def __dlexchange__(self):
