@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -28,8 +29,8 @@ def stream_of(x: Any) -> int | None:
     numba names no stream in such an array's interface, which says that nothing is pending;
     its kernels on the default stream may still run.
     """
-    from numba.cuda.core import config
-
+    names = ("numba.cuda.core.config", "numba.core.config")  # of numba-cuda, of numba
+    config = next((sys.modules[name] for name in names if name in sys.modules), None)
     if getattr(x, "stream", None) != 0:
         return None
     return 2 if getattr(config, "CUDA_PER_THREAD_DEFAULT_STREAM", 0) else 1

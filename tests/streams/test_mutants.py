@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -50,10 +51,10 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(where.glob("_core*"))
 
 
-def run_twin(twin: Path, test: str, number: str) -> subprocess.CompletedProcess[str]:
+def run_twin(twin: Path, number: str, *tests: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "streams.twin"]
-        + ["-p", "no:cacheprovider", str(TESTS / "streams" / test)],
+        + ["-p", "no:cacheprovider", *(str(TESTS / "streams" / test) for test in tests)],
         env={
             **os.environ,
             "PYTHONPATH": str(TESTS),
@@ -72,14 +73,24 @@ def test_every_mutant_is_on_the_list() -> None:
 
 
 def test_twin_without_a_mutation_passes_every_test_of_the_list(twin: Path) -> None:
-    for test in sorted(set(KILLED_BY.values())):
-        done = run_twin(twin, test, "0")
-        assert done.returncode == 0, done.stdout + done.stderr
+    done = run_twin(twin, "0", *sorted(set(KILLED_BY.values())))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def results(twin: Path) -> dict[str, Future[subprocess.CompletedProcess[str]]]:
+    """Start one child for each mutant, a few at a time."""
+    pool = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2))
+    return {
+        name: pool.submit(run_twin, twin, MUTANTS[name], test) for name, test in KILLED_BY.items()
+    }
 
 
 @pytest.mark.parametrize("name", sorted(KILLED_BY))
-def test_mutant_is_killed(twin: Path, name: str) -> None:
-    done = run_twin(twin, KILLED_BY[name], MUTANTS[name])
+def test_mutant_is_killed(
+    results: dict[str, Future[subprocess.CompletedProcess[str]]], name: str
+) -> None:
+    done = results[name].result()
     # 1: tests failed. Anything else (nothing collected, a usage error) kills nothing. A
     # negative status is a crash of the mutant, which the test has provoked.
     assert done.returncode == 1 or done.returncode < 0, done.stdout + done.stderr

@@ -1,0 +1,124 @@
+"""Where deleters run: each in a child process that must end by itself."""
+
+from __future__ import annotations
+
+import pytest
+from support import child
+
+pytestmark = pytest.mark.slow
+
+BEGIN = """
+import ctypes, gc, os, threading
+import dlexchange as dx
+from dlexchange.testing import drain, simulated_cuda
+from support import native
+from support.dlpack import claim, delete
+def export(sim, c, speaks="dlpack"):
+    t = dx.from_dlpack(sim.array(16, "int32", stream=sim.stream(), fill=7, speaks=speaks))
+    t.record_stream(c)
+    managed = claim(t.__dlpack__(stream=-1, max_version=(1, 3)))
+    t.close()
+    return managed
+"""
+
+
+def run(code: str) -> str:
+    import textwrap
+
+    return child.run(BEGIN + textwrap.dedent(code), timeout=60)
+
+
+def test_in_a_raw_thread_while_the_gil_is_held() -> None:
+    done = run(
+        """
+        with simulated_cuda() as sim:
+            managed = export(sim, sim.stream())
+            native.held.delete_in_raw_thread(ctypes.addressof(managed), 1)  # waits, GIL held
+            for _ in range(100):
+                pass
+            drain()
+            assert dx.stats().live == 0, dx.stats()
+            assert not sim.findings
+        print("ended")
+        """
+    )
+    assert "ended" in done
+
+
+def test_inside_a_callback_of_the_driver() -> None:
+    done = run(
+        """
+        with simulated_cuda() as sim:
+            q = sim.stream()
+            managed = export(sim, sim.stream())
+            q.host_function(lambda: delete(managed))
+            q.synchronize()
+            drain()
+            assert dx.stats().live == 0, dx.stats()
+            assert {f.kind for f in sim.findings} <= {"call-in-host-function"}, sim.findings
+        print("ended")
+        """
+    )
+    assert "ended" in done
+
+
+def test_while_another_thread_holds_the_gil_and_the_driver_blocks() -> None:
+    done = run(
+        """
+        with simulated_cuda() as sim:
+            q = sim.stream()
+            latch = sim.latch(q)
+            managed = export(sim, q)
+            waiter = threading.Thread(target=dx.Stream.from_handle("cuda:0", q.handle).synchronize)
+            waiter.start()
+            native.released.delete_here(ctypes.addressof(managed), 1)  # a thread without the GIL
+            latch.open()
+            waiter.join()
+            drain()
+            assert dx.stats().live == 0, dx.stats()
+        print("ended")
+        """
+    )
+    assert "ended" in done
+
+
+def test_after_the_interpreter_has_ended() -> None:
+    done = run(
+        """
+        context = simulated_cuda()
+        sim = context.__enter__()
+        managed = export(sim, sim.stream())
+        native.held.delete_after_finalisation(ctypes.addressof(managed), 1)
+        kept = dx.from_dlpack(sim.array(4, stream=sim.stream(), fill=1))  # and one left alive
+        kept.record_stream(sim.stream())
+        print("ending", flush=True)
+        """
+    )
+    assert "ending" in done
+    assert "deleted late" in done
+
+
+def test_in_a_forked_child() -> None:
+    done = run(
+        """
+        import warnings
+        warnings.simplefilter("ignore")
+        with simulated_cuda() as sim:
+            managed = export(sim, sim.stream())
+            t = dx.from_dlpack(sim.array(4, stream=sim.stream(), fill=1))
+            t.record_stream(sim.stream())
+            leaked = dx.stats().leaked
+            pid = os.fork()
+            if pid == 0:
+                delete(managed)
+                del t
+                os._exit(dx.stats().leaked - leaked)
+            _, status = os.waitpid(pid, 0)
+            print("leaked", os.waitstatus_to_exitcode(status))
+            delete(managed)
+            del t
+            drain()
+            assert dx.stats().live == 0, dx.stats()
+        """
+    )
+    assert "leaked 2" in done
