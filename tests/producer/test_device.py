@@ -88,6 +88,25 @@ def test_copy_to_the_host_waits_for_all_streams(sim, n):
     assert dx.to_numpy(copied).tolist() == [n] * 6
 
 
+@pytest.mark.parametrize("device", [(3, 0), (13, 0)], ids=["pinned", "managed"])
+def test_memory_the_host_can_read_is_waited_for_where_no_stream_is_named(sim, device):
+    chart = written_on(sim, 1)
+
+    class Shared(dx.Producer):
+        def __dlexchange__(self):
+            pointer = chart.memory.data_ptr
+            return dx.Description(
+                pointer, (6,), "float32", device=device, stream=chart.streams, owner=chart
+            )
+
+    consumer, before = sim.stream(), dx.stats().host_waits
+    Shared().__dlpack__(stream=consumer.handle)
+    assert dx.stats().host_waits == before
+    Shared().__dlpack__()
+    assert dx.stats().host_waits == before + 1
+    assert sim.calls["cuStreamSynchronize"] == 1
+
+
 def test_what_cannot_be_done_is_refused_as_the_standard_says(sim):
     chart = written_on(sim, 1)
     with pytest.raises(BufferError):
