@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+TENSOR = "test_threads.py::test_tensor_goes_to_another_thread_and_a_native_array_does_not"
+
 KILLED_BY = {
     "push": "test_arguments.py::test_push_across_devices",
     "push_wait": "test_arguments.py::test_push_across_devices",
-    "ready_record": "test_threads.py::test_tensor_goes_to_another_thread_and_a_native_array_does_not",
-    "ready_wait": "test_threads.py::test_tensor_goes_to_another_thread_and_a_native_array_does_not",
+    "ready_record": TENSOR,
+    "ready_wait": TENSOR,
     "edge": "test_counts.py::test_edge_is_one_record_and_one_wait",
     "edge_wait": "test_counts.py::test_edge_is_one_record_and_one_wait",
     "park": "test_counts.py::test_park_is_one_record_and_no_wait",
@@ -25,9 +27,8 @@ KILLED_BY = {
     "notify_watch": "test_completion.py::test_death_is_noticed_where_the_driver_calls_nobody_back",
     "copy_wait": "test_completion.py::test_host_copies_trees",
     "per_thread_same": "test_threads.py::test_per_thread_streams_of_two_threads_are_two_streams",
-    "tensor_event": "test_threads.py::test_tensor_goes_to_another_thread_and_a_native_array_does_"
-    "not",
-    "export_wait": "test_threads.py::test_tensor_goes_to_another_thread_and_a_native_array_does_not",
+    "tensor_event": TENSOR,
+    "export_wait": TENSOR,
     "add_consumer": "test_counts.py::test_park_is_one_record_and_no_wait",
     "interface_wait": "test_interface.py::test_interface_names_a_stream_of_ours_that_waits",
     "lease_thread": "test_threads.py::test_per_thread_streams_of_two_threads_are_both_waited_for",

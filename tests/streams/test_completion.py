@@ -146,10 +146,10 @@ def test_cancelled_await_frees_nothing_early(sim: Simulation, loop: str) -> None
 
     async def main() -> None:
         with anyio.move_on_after(0.01) as scope:
-            await dx.ready(dx.from_dlpack(x))
+            await dx.ready(dx.from_dlpack(x))  # noqa: F821
         assert scope.cancelled_caught
         with anyio.move_on_after(0.01) as scope:
-            await dx.host(x)
+            await dx.host(x)  # noqa: F821
         assert scope.cancelled_caught
 
     run(loop, main)

@@ -103,7 +103,7 @@ def fail_each(path: str, speaks: str, status: int) -> list[tuple[str, int, str]]
                     del result
                 except (dx.DriverError, dx.ExchangeError, MemoryError) as error:
                     text = repr(error.__cause__ or error)
-                    assert isinstance(error, MemoryError) or name in LEFT_OUT or name in text, (
+                    assert isinstance(error, MemoryError) or name in LEFT_OUT or name in text, (  # noqa: PT017
                         name,
                         n,
                         error,

@@ -53,7 +53,7 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_twin(twin: Path, number: str, *tests: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "streams.twin"]
+        [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "streams.twin"]  # noqa: RUF005
         + ["-p", "no:cacheprovider", *(str(TESTS / "streams" / test) for test in tests)],
         env={
             **os.environ,

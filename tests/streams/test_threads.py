@@ -40,7 +40,7 @@ def test_tensor_goes_to_another_thread_and_a_native_array_does_not(hand_over: st
 
         def consume() -> tuple[Any, bool]:
             with producer.use_stream(b), consumer.use_stream(b):
-                y = dx.convert(given, consumer.array_type)
+                y = dx.convert(given, consumer.array_type)  # noqa: F821
                 return y, b.query() or b.query()  # the lazy policy's first answer is no
 
         y, is_ready = in_thread(consume)
