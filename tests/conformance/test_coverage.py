@@ -16,6 +16,7 @@ from dlexchange.testing import simulated_cuda
 
 from .model import Model
 from .model.cuda import CudaModel
+from .model.sycl import SyclModel
 
 #: Clauses that can not be broken alone: breaking the first breaks the others, and why.
 IMPLIES = {
@@ -54,6 +55,8 @@ CONSUMER_FAULTS = ["capsule.name-is-static@consumer", "version.both-structs@cons
 
 #: Clauses whose every check needs a driver: broken on the simulated one.
 CUDA_CLAUSES = sorted(set(checks_on("simulated CUDA")) - set(checks_on("host")))
+#: Clauses of SYCL alone: broken on host memory that says it is a SYCL device's.
+SYCL_FAULTS = ["sycl.default-context-only", "sycl.stream-type"]
 CUDA_FAULTS = [*CUDA_CLAUSES, "device.context-restored@consumer"]
 
 HOST_CLAUSES = sorted(checks_on("host"))
@@ -85,7 +88,7 @@ def test_every_file_of_clauses_yields_one() -> None:
 
 def test_every_clause_has_a_check_or_a_reason() -> None:
     clauses = load().values()
-    assert len(clauses) > 150
+    assert len(clauses) > 200
     for clause in clauses:
         assert bool(checks_of(clause.id)) != bool(clause.untestable), clause.id
 
@@ -136,6 +139,11 @@ def test_model_that_is_broken_on_the_simulated_driver_fails_exactly_its_clause(
         assert set(broken_clauses(subject)) == expected
 
 
+@pytest.mark.parametrize("fault", ["", *SYCL_FAULTS])
+def test_model_that_is_broken_on_sycl_fails_exactly_its_clause(fault: str) -> None:
+    assert set(broken_clauses(SyclModel(fault))) == ({fault} if fault else set())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", sorted(CRASHES))
 def test_crashing_model_fails_exactly_its_clause(
@@ -154,8 +162,7 @@ def test_crashing_model_fails_exactly_its_clause(
 def test_every_fault_of_the_model_is_tested() -> None:
     """A fault that is spelled wrong would break nothing, and be found by no other test."""
     assert len(FAULTS) + len(CRASHES) + len(CUDA_FAULTS) > 170
-    tested = {fault.partition("@")[0] for fault in [*FAULTS, *CRASHES, *CUDA_FAULTS]}
-    checked = {name for name in registered() if {*checks_on("host")} | {*CUDA_CLAUSES} >= {name}}
-    assert tested == checked
+    every = [*FAULTS, *CRASHES, *CUDA_FAULTS, *SYCL_FAULTS]
+    assert {fault.partition("@")[0] for fault in every} == set(registered())
     for fault in [*FAULTS, *CRASHES, *IMPLIES]:
         assert fault.partition("@")[0] in load(), fault

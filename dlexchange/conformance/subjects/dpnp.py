@@ -15,6 +15,11 @@ class Dpnp(Subject):
         "uint8", "uint16", "uint32", "uint64", "bool", "complex64",
     )  # fmt: skip
     device = (14, 0)
+    unexportable = {  # noqa: RUF012
+        "on a SYCL sub-device": "dpnp.arange(6, sycl_queue=dpctl.SyclQueue("
+        "dpctl.SyclDevice().create_sub_devices(partition=1)[0]))",
+    }
+    stream_code = "dpctl.SyclQueue()"
     write_code = "{a}.fill({value})"
     mutate_code = "{a}.shape = (3, 2)"
 

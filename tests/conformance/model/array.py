@@ -251,6 +251,7 @@ class Array:
 
 #: What a broken model exports instead of refusing it.
 CLAUSE_OF_ODD = {
+    "on a SYCL sub-device": "sycl.default-context-only",
     "negated": "export.values-as-shown",
     "byte-swapped": "dtype.native-byte-order",
     "long-double": "dtype.float-is-ieee",
