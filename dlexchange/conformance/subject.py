@@ -68,6 +68,11 @@ class Subject:
     fill_code, touch_code, address_code : str
         Write ``{value}`` into every element of ``{a}`` on the stream ``{s}``, asynchronously
         (a statement); read ``{a}`` on ``{s}`` asynchronously; its device address.
+    written_code : str
+        An array of shape (2, 3) of float32 with a pending write of ``{value}`` on the stream
+        ``{s}``; left out where making and filling one gives that.
+    settle_code : str
+        Whatever lets the library drop what nobody refers to (a statement).
     import_on_code, from_cai_code : str
         Import ``{x}`` for use on the stream ``{s}`` where that is not `consume_code` within
         `using_code`; the same through ``__cuda_array_interface__``.
@@ -99,6 +104,8 @@ class Subject:
     using_code: ClassVar[str] = ""
     fill_code: ClassVar[str] = ""
     touch_code: ClassVar[str] = ""
+    written_code: ClassVar[str] = ""
+    settle_code: ClassVar[str] = ""
     address_code: ClassVar[str] = ""
     import_on_code: ClassVar[str] = ""
     from_cai_code: ClassVar[str] = ""
@@ -214,6 +221,8 @@ class Subject:
     def settle(self) -> None:
         """Let the library drop what nobody refers to."""
         gc.collect()
+        if self.settle_code:
+            self.execute(self.settle_code)
 
     # --- streams
 
@@ -245,9 +254,27 @@ class Subject:
         manager: AbstractContextManager[Any] = self.evaluate(self.using_code, s=stream)
         return manager
 
+    @property
+    def has_current_stream(self) -> bool:
+        """Whether the library has a stream that is current."""
+        return bool(self.using_code) or type(self).using is not Subject.using
+
     def fill(self, array: Any, value: float, stream: Any) -> None:
         """Write `value` into every element on `stream`, asynchronously."""
         self.execute(self._given("fill_code"), a=array, value=value, s=stream)
+
+    def written(self, value: float, stream: Any) -> Any:
+        """An array of shape (2, 3) with a pending write of `value` on `stream`."""
+        if self.written_code:
+            with self.using(stream):
+                return self.evaluate(self.written_code, value=value, s=stream)
+        with self.using(stream):
+            array = self.make([1] * 6, (2, 3), "float32")
+        stage = self.stage()
+        stage.synchronize(self.handle(stream))
+        stage.begin()
+        self.fill(array, value, stream)
+        return array
 
     def touch(self, array: Any, stream: Any) -> Any:
         """Read `array` on `stream`, asynchronously; something that keeps the work alive."""

@@ -16,6 +16,7 @@ from dlexchange.testing import simulated_cuda
 
 from .model import Model
 from .model.cuda import CudaModel
+from .model.neutral import NeutralModel
 from .model.sycl import SyclModel
 
 #: Clauses that can not be broken alone: breaking the first breaks the others, and why.
@@ -36,6 +37,8 @@ IMPLIES = {
     "stream.two-is-per-thread": {"stream.two-in-calling-thread"},
     # no stream while work is pending covers no stream
     "cai.none-when-idle": {"cai.stream-covers-all"},
+    # who records when memory is handed on does not record at the import
+    "tensor.ready-at-import": {"push.one-record-one-wait"},
     # NULL is a work stream too
     "api.consumer-orders": {"api.null-stream-not-zero"},
     # it drops the capsule of an empty array too
@@ -54,7 +57,10 @@ CRASHES = {
 CONSUMER_FAULTS = ["capsule.name-is-static@consumer", "version.both-structs@consumer"]
 
 #: Clauses whose every check needs a driver: broken on the simulated one.
-CUDA_CLAUSES = sorted(set(checks_on("simulated CUDA")) - set(checks_on("host")))
+CUDA_ONLY = set(checks_on("simulated CUDA")) - set(checks_on("host"))
+CUDA_CLAUSES = sorted(name for name in CUDA_ONLY if not load()[name].only)
+#: What binds dlexchange alone: broken in a stand-in for it.
+OWN_CLAUSES = sorted(name for name in CUDA_ONLY if load()[name].only)
 #: Clauses of SYCL alone: broken on host memory that says it is a SYCL device's.
 SYCL_FAULTS = ["sycl.default-context-only", "sycl.stream-type"]
 CUDA_FAULTS = [*CUDA_CLAUSES, "device.context-restored@consumer"]
@@ -139,6 +145,15 @@ def test_model_that_is_broken_on_the_simulated_driver_fails_exactly_its_clause(
         assert set(broken_clauses(subject)) == expected
 
 
+@pytest.mark.parametrize("fault", ["", *OWN_CLAUSES])
+def test_broken_stand_in_for_dlexchange_fails_exactly_its_clause(fault: str) -> None:
+    expected = {fault} | IMPLIES.get(fault, set()) if fault else set()
+    with simulated_cuda(devices=2, timeout=1.0) as simulator:
+        subject = NeutralModel(fault)
+        subject.enter(simulator)
+        assert set(broken_clauses(subject)) == expected
+
+
 @pytest.mark.parametrize("fault", ["", *SYCL_FAULTS])
 def test_model_that_is_broken_on_sycl_fails_exactly_its_clause(fault: str) -> None:
     assert set(broken_clauses(SyclModel(fault))) == ({fault} if fault else set())
@@ -162,7 +177,7 @@ def test_crashing_model_fails_exactly_its_clause(
 def test_every_fault_of_the_model_is_tested() -> None:
     """A fault that is spelled wrong would break nothing, and be found by no other test."""
     assert len(FAULTS) + len(CRASHES) + len(CUDA_FAULTS) > 170
-    every = [*FAULTS, *CRASHES, *CUDA_FAULTS, *SYCL_FAULTS]
+    every = [*FAULTS, *CRASHES, *CUDA_FAULTS, *OWN_CLAUSES, *SYCL_FAULTS]
     assert {fault.partition("@")[0] for fault in every} == set(registered())
     for fault in [*FAULTS, *CRASHES, *IMPLIES]:
         assert fault.partition("@")[0] in load(), fault

@@ -269,6 +269,9 @@ def older_versions(subject: Subject) -> None:
     except Exception:
         return
     must_see(cuda, at, subject.handle(s), "the consumer's stream")
-    said = subject.address(array)
+    try:
+        said = subject.address(array)
+    except Exception:
+        return  # it shows no address
     if said != at:
         raise Failed(f"the address {at:#x}", f"{said:#x}")

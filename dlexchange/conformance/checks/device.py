@@ -79,6 +79,8 @@ def no_synchronisation(subject: Subject) -> None:
 @checks("api.work-stream", "producer", ON_CUDA)
 def work_stream(subject: Subject) -> None:
     cuda = subject.stage()
+    if not subject.has_current_stream:
+        raise Untested("it has no current stream")
     p = subject.new_stream()
     x = array_on(subject, p)
     table = _working(x)

@@ -374,9 +374,11 @@ def allocator(subject: Subject) -> None:
     table = _working(x)
     dtype = DTYPES[subject.dtypes[0]]
     for shape, strides in (((2, 3), (3, 1)), ((4,), (1,))):
-        status, address, _, _, said = _probe.call_allocator(
+        status, address, errors, _, said = _probe.call_allocator(
             table.allocator, dtype, shape, subject.device, False
         )
+        if status == -1 and errors == 1:
+            raise Untested(f"it declines: {said}")
         if status != 0 or not address:
             raise Failed(f"a tensor of shape {shape}", f"status {status}, {said}")
         managed = read_managed(address, True)
@@ -415,8 +417,15 @@ def allocator_without_gil(subject: Subject) -> None:
     """A crash of this check counts too."""
     x = example(subject)
     table = _working(x)
+    dtype = DTYPES[subject.dtypes[0]]
     status, address, _, _, said = _probe.call_allocator(
-        table.allocator, DTYPES[subject.dtypes[0]], (2, 3), subject.device, True
+        table.allocator, dtype, (2, 3), subject.device, False
+    )
+    if status != 0 or not address:
+        raise Untested(f"it declines: {said}")
+    _release(read_managed(address, True))
+    status, address, _, _, said = _probe.call_allocator(
+        table.allocator, dtype, (2, 3), subject.device, True
     )
     if status != 0 or not address:
         raise Failed("a tensor on a thread without a Python thread state", f"{status}, {said}")

@@ -42,11 +42,8 @@ def busy(subject: Subject) -> Busy:
     """An array that is being written on a stream of its own."""
     cuda = subject.stage()
     p = subject.new_stream()
-    x = array_on(subject, p)
-    at = subject.address(x)
-    cuda.begin()
-    subject.fill(x, 7.0, p)
-    return Busy(cuda, x, at, p)
+    x = subject.written(7.0, p)
+    return Busy(cuda, x, subject.address(x), p)
 
 
 def exported(subject: Subject, x: Any, **keywords: Any) -> Any:
@@ -296,7 +293,6 @@ def not_kept(subject: Subject) -> None:
     if managed.deleter:
         _probe.capsule_rename(capsule, "used_" + name)
         _probe.call_deleter(managed.address, managed.versioned, "here")
-    subject.fill(it.x, 8.0, it.p)
     del capsule
     it.x = None
     subject.settle()
@@ -342,7 +338,7 @@ def driver_error_raises(subject: Subject) -> None:
     if not needed:
         raise Untested("an export makes no driver call that could fail")
     for name in needed:
-        subject.fill(it.x, 7.0, it.p)
+        it = busy(subject)
         it.cuda.fail(name)
         with subject.using(it.p):
             answer = ask(subject, it.x, max_version=NEWEST, stream=c)
