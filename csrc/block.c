@@ -176,7 +176,7 @@ dlx_view_publish(DLTensor *out, const DLTensor *view, int64_t *dims)
     out->shape = shape;
     out->strides = strides;
     if (from_strides == NULL) {
-        memcpy(shape, from_shape, (size_t)ndim * sizeof *shape);
+        dlx_dims_copy(shape, from_shape, ndim);
         dlx_layout_compact_strides(ndim, shape, strides);
     } else {
         for (int32_t i = 0; i < ndim; i++) {

@@ -84,7 +84,7 @@ dlx_source_copy(dlx_state *state, dlx_source *source)
         return -1;
     }
     int32_t ndim = source->view.ndim;
-    memmove(source->shape, source->view.shape, (size_t)ndim * sizeof *source->shape);
+    dlx_dims_copy(source->shape, source->view.shape, ndim);
     dlx_source_close(source); /* the shape may have belonged to what goes here */
     source->view.shape = source->shape;
     dlx_layout_compact_strides(ndim, source->shape, source->strides);

@@ -59,11 +59,18 @@ void dlx_hold_drop(dlx_hold *hold);
  * GIL: not held. */
 void dlx_hold_drop_detached(dlx_hold *hold);
 
-/* The common end of a hold, in line: a reference of this process, no streams. */
+/* A reference of this process, and no streams: the common case. */
+static inline bool
+dlx_hold_is_plain(const dlx_hold *hold)
+{
+    return hold->kind == DLX_HOLD_OBJECT && hold->lease == NULL && hold->epoch == dlx_epoch;
+}
+
+/* Let go, in line where that is a plain reference. GIL: held. */
 static inline void
 dlx_hold_end(dlx_hold *hold)
 {
-    if (hold->kind == DLX_HOLD_OBJECT && hold->lease == NULL && hold->epoch == dlx_epoch) {
+    if (dlx_hold_is_plain(hold)) {
         hold->kind = DLX_HOLD_NOTHING;
         Py_DECREF((PyObject *)hold->what); /* deallocators keep the exception themselves */
     } else if (hold->kind != DLX_HOLD_NOTHING) {

@@ -98,6 +98,15 @@ dlx_device_is_host(DLDeviceType type)
            type == kDLCUDAManaged;
 }
 
+/* Copy extents or strides; `from` may be NULL where there are none. */
+static inline void
+dlx_dims_copy(int64_t *to, const int64_t *from, int32_t ndim)
+{
+    for (int32_t i = 0; i < ndim; i++) {
+        to[i] = from[i];
+    }
+}
+
 /* Write compact row-major strides (in elements) for `shape`. */
 void dlx_layout_compact_strides(int32_t ndim, const int64_t *shape, int64_t *strides);
 

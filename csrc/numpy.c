@@ -275,7 +275,9 @@ dlx_numpy_short_way(dlx_state *state, PyObject *x)
     tensor->view.dtype = plain_dtypes[num];
     tensor->flags =
         PyArray_FLAGS(array) & NPY_ARRAY_WRITEABLE ? 0 : DLPACK_FLAG_BITMASK_READ_ONLY;
-    tensor->hold = dlx_hold_object(x);
+    tensor->hold.what = Py_NewRef(x); /* a field at a time: a copied struct would stall */
+    tensor->hold.kind = DLX_HOLD_OBJECT;
+    tensor->hold.epoch = dlx_epoch;
     return (PyObject *)tensor;
 }
 
@@ -376,7 +378,8 @@ dlx_numpy_make(dlx_state *state, dlx_source *source)
 #endif
     npy_intp itemsize = (npy_intp)((view->dtype.bits + 7) / 8);
     for (int32_t i = 0; i < ndim; i++) {
-        byte_strides[i] = (npy_intp)view->strides[i] * itemsize;
+        /* unsigned: an empty array may have any stride, which nobody steps by */
+        byte_strides[i] = (npy_intp)((npy_uintp)view->strides[i] * (npy_uintp)itemsize);
     }
     int flags = dlx_source_is_read_only(source) ? 0 : NPY_ARRAY_WRITEABLE;
     if (data == NULL) { /* no elements: any address that stays readable will do */

@@ -308,9 +308,8 @@ dlx_order_before_dlpack(dlx_state *state, const dlx_entry *entry, PyObject *x,
 static void
 own_dims(dlx_source *source)
 {
-    size_t nbytes = (size_t)source->view.ndim * sizeof(int64_t);
-    memmove(source->shape, source->view.shape, nbytes);
-    memmove(source->strides, source->view.strides, nbytes);
+    dlx_dims_copy(source->shape, source->view.shape, source->view.ndim);
+    dlx_dims_copy(source->strides, source->view.strides, source->view.ndim);
     source->view.shape = source->shape;
     source->view.strides = source->strides;
 }

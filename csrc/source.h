@@ -19,9 +19,9 @@ typedef enum dlx_consumer {
 
 /* What the caller of a hand-off asked for. */
 typedef struct dlx_request {
+    PyObject *stream; /* borrowed; NULL: nothing was said */
     int copy;         /* -1: if needed, 0: never, 1: always */
     bool managed;     /* a managed tensor is wanted where the producer has one */
-    PyObject *stream; /* borrowed; NULL: nothing was said */
     dlx_consumer consumer;
 } dlx_request;
 

@@ -55,7 +55,7 @@ typedef struct dlx_entry {
     PyObject *work_stream; /* NULL, or a callable that tells the stream x is used on */
 } dlx_entry;
 
-#define DLX_CACHE_SIZE 64
+#define DLX_CACHE_SIZE 256 /* the slot is eight bits of a hash */
 #define DLX_FREELIST 64
 
 struct dlx_block;
@@ -151,7 +151,7 @@ DLX_KEEP dlx_entry *dlx_entry_resolve(dlx_state *state, PyTypeObject *type);
 static inline size_t
 dlx_entry_slot(const PyTypeObject *type)
 {
-    return ((uintptr_t)type >> 5) % DLX_CACHE_SIZE;
+    return (size_t)(((uintptr_t)type * UINT64_C(0x9E3779B97F4A7C15)) >> 56);
 }
 
 /* The entry of an object's type where it is in the cache, else NULL: one compare. */

@@ -91,29 +91,43 @@ fail:
     return NULL;
 }
 
+/* Into the freelist, with what `tensor_alloc` relies on; the hold has been taken out. */
 static void
-tensor_dealloc(PyObject *self)
+put_back(dlx_tensor *tensor)
 {
-    dlx_tensor *tensor = (dlx_tensor *)self;
     dlx_state *state = tensor->state;
-    PyTypeObject *type = Py_TYPE(self);
-    dlx_hold hold = tensor->hold;
     if (tensor->far_dims != NULL) {
         free(tensor->far_dims);
         tensor->far_dims = NULL;
     }
     state->counts.tensors--;
     if (state->free_tensors_count < DLX_FREELIST) {
-        tensor->closed = tensor->lent = false; /* exports are 0: each one holds a reference */
-        tensor->hold = (dlx_hold){.kind = DLX_HOLD_NOTHING};
+        tensor->closed = tensor->lent = false; /* exports are 0: each holds a reference */
         tensor->next_free = state->free_tensors;
         state->free_tensors = tensor;
         state->free_tensors_count++;
     } else {
-        PyObject_Free(self);
+        PyTypeObject *type = Py_TYPE((PyObject *)tensor);
+        PyObject_Free(tensor);
         Py_DECREF(type);
     }
-    dlx_hold_end(&hold); /* last: it may run anything, also us */
+}
+
+static void
+tensor_dealloc(PyObject *self)
+{
+    dlx_tensor *tensor = (dlx_tensor *)self;
+    if (dlx_hold_is_plain(&tensor->hold)) { /* the common end, field by field */
+        PyObject *owner = tensor->hold.what;
+        tensor->hold.kind = DLX_HOLD_NOTHING;
+        put_back(tensor);
+        Py_DECREF(owner); /* last: it may run anything, also us */
+    } else {
+        dlx_hold hold = tensor->hold;
+        tensor->hold = (dlx_hold){.kind = DLX_HOLD_NOTHING};
+        put_back(tensor);
+        dlx_hold_end(&hold);
+    }
 }
 
 int
