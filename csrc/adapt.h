@@ -8,8 +8,8 @@
 
 #include "state.h"
 
-/* Ask the adapter of `x` whether its memory is its values, where it has a say (`prepare`
- * of a route that reads memory). 0, or -1 with an error set. */
+/* Ask the adapter of `x` whether its memory is its values, where it has a say
+ * (`prepare` of a route that reads memory). 0, or -1 with an error set. */
 int dlx_adapt_ask(PyObject *prepare, PyObject *x);
 
 /* A legacy capsule of a Tensor, also of read-only memory: the adapter knows that this

@@ -29,8 +29,9 @@ dlx_keywords_read(const char *function, PyObject *const *values, PyObject *kwnam
         PyObject *name = PyTuple_GET_ITEM(kwnames, i);
         const dlx_keyword *keyword = find(known, n_known, name);
         if (keyword == NULL) {
-            PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'",
-                         function, name);
+            PyErr_Format(PyExc_TypeError,
+                         "%s() got an unexpected keyword argument '%U'", function,
+                         name);
             return -1;
         }
         *keyword->value = values[i];
@@ -46,7 +47,8 @@ dlx_copy_read(PyObject *value, int *copy)
     } else if (value == Py_True || value == Py_False) {
         *copy = value == Py_True;
     } else {
-        PyErr_Format(PyExc_TypeError, "copy must be True, False or None, not %R", value);
+        PyErr_Format(PyExc_TypeError, "copy must be True, False or None, not %R",
+                     value);
         return -1;
     }
     return 0;
@@ -67,8 +69,8 @@ read_max_version(PyObject *value, bool *versioned)
         }
     }
     if (PyErr_Occurred() || !PyTuple_Check(value) || PyTuple_GET_SIZE(value) != 2) {
-        PyErr_Format(PyExc_TypeError, "max_version must be (major, minor) or None, not %R",
-                     value);
+        PyErr_Format(PyExc_TypeError,
+                     "max_version must be (major, minor) or None, not %R", value);
         return -1;
     }
     *versioned = major >= 1;
@@ -85,7 +87,8 @@ read_dl_device(PyObject *value, bool *has_device, DLDevice *device)
     }
     if (!PyTuple_Check(value) || !PyArg_ParseTuple(value, "ii", &type, &id)) {
         PyErr_Format(PyExc_TypeError,
-                     "dl_device must be (device_type, device_id) or None, not %R", value);
+                     "dl_device must be (device_type, device_id) or None, not %R",
+                     value);
         return -1;
     }
     *device = (DLDevice){(DLDeviceType)type, id};

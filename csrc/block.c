@@ -73,8 +73,8 @@ drain_on_reaper(void *unused)
 }
 
 /* No lock of Python's, no GIL: also inside a driver's callback. Py_AddPendingCall would
- * not do: called from a foreign thread it does not wake the main thread before 3.13. The
- * next use of the library drains too. */
+ * not do: called from a foreign thread it does not wake the main thread before 3.13.
+ * The next use of the library drains too. */
 static void
 defer(dlx_block *block)
 {
@@ -99,36 +99,38 @@ dlx_block_drop(dlx_block *block)
         return;
     }
     switch (dlx_thread_kind()) {
-    case DLX_THREAD_ATTACHED:
-        drop_attached(state, block);
-        break;
-    case DLX_THREAD_DETACHED:
-        if (block->hold.lease != NULL) { /* drive first, then take the GIL if need be */
-            dlx_hold hold = block->hold;
-            free_unlocked(state, block);
-            dlx_lease_release(hold.lease, &hold, false);
-        } else if (block->hold.kind == DLX_HOLD_OBJECT || block->hold.kind == DLX_HOLD_EXPORT) {
-            PyEval_RestoreThread(PyGILState_GetThisThreadState());
+        case DLX_THREAD_ATTACHED:
             drop_attached(state, block);
-            (void)PyEval_SaveThread();
-        } else { /* a C deleter needs no GIL; neither do we */
-            dlx_hold hold = block->hold;
-            free_unlocked(state, block);
-            dlx_hold_drop_detached(&hold);
-        }
-        break;
-    case DLX_THREAD_FOREIGN:
-        if (block->hold.lease != NULL) { /* it may be a driver's callback */
-            dlx_hold hold = block->hold;
-            free_unlocked(state, block);
-            dlx_lease_defer(hold.lease, &hold);
-        } else {
-            defer(block);
-        }
-        break;
-    case DLX_THREAD_LATE:
-        atomic_fetch_add(&state->counts.leaked_unlocked, 1);
-        break;
+            break;
+        case DLX_THREAD_DETACHED:
+            if (block->hold.lease !=
+                NULL) { /* drive first, then take the GIL if need be */
+                dlx_hold hold = block->hold;
+                free_unlocked(state, block);
+                dlx_lease_release(hold.lease, &hold, false);
+            } else if (block->hold.kind == DLX_HOLD_OBJECT ||
+                       block->hold.kind == DLX_HOLD_EXPORT) {
+                PyEval_RestoreThread(PyGILState_GetThisThreadState());
+                drop_attached(state, block);
+                (void)PyEval_SaveThread();
+            } else { /* a C deleter needs no GIL; neither do we */
+                dlx_hold hold = block->hold;
+                free_unlocked(state, block);
+                dlx_hold_drop_detached(&hold);
+            }
+            break;
+        case DLX_THREAD_FOREIGN:
+            if (block->hold.lease != NULL) { /* it may be a driver's callback */
+                dlx_hold hold = block->hold;
+                free_unlocked(state, block);
+                dlx_lease_defer(hold.lease, &hold);
+            } else {
+                defer(block);
+            }
+            break;
+        case DLX_THREAD_LATE:
+            atomic_fetch_add(&state->counts.leaked_unlocked, 1);
+            break;
     }
 }
 

@@ -24,15 +24,17 @@ typedef struct dlx_block {
     int64_t dims[2 * DLX_INLINE_NDIM];
 } dlx_block;
 
-/* Copy shape and strides of `view` to `dims` (room for 2 * ndim), with byte_offset folded
- * into data, and strides made plain where they mean nothing (extent 1, no elements). */
+/* Copy shape and strides of `view` to `dims` (room for 2 * ndim), with byte_offset
+ * folded into data, and strides made plain where they mean nothing (extent 1, no
+ * elements). */
 void dlx_view_publish(DLTensor *out, const DLTensor *view, int64_t *dims);
 
-/* Make a managed tensor over `view`, versioned or legacy, kept alive by `hold`. NULL with
- * MemoryError set; on failure nothing is taken. `view` is copied.
- * Owns: the result owns the hold. */
-DLX_GIVE dlx_block *dlx_block_new(dlx_state *state, const DLTensor *view, uint64_t flags,
-                                  DLX_TAKE dlx_hold *hold, bool versioned);
+/* Make a managed tensor over `view`, versioned or legacy, kept alive by `hold`. NULL
+ * with MemoryError set; on failure nothing is taken. `view` is copied. Owns: the result
+ * owns the hold. */
+DLX_GIVE dlx_block *dlx_block_new(dlx_state *state, const DLTensor *view,
+                                  uint64_t flags, DLX_TAKE dlx_hold *hold,
+                                  bool versioned);
 
 /* Let go of the memory and of the block: the deleters do this. GIL: any, any thread. */
 void dlx_block_drop(DLX_TAKE dlx_block *block);

@@ -29,7 +29,8 @@ read_dims(dlx_source *source, PyObject *shape, PyObject *strides)
 }
 
 int
-dlx_cai_open(dlx_state *state, PyObject *x, const dlx_request *request, dlx_source *source)
+dlx_cai_open(dlx_state *state, PyObject *x, const dlx_request *request,
+             dlx_source *source)
 {
     PyObject *read = NULL, *shape, *strides, *stream;
     unsigned long long address;
@@ -38,9 +39,9 @@ dlx_cai_open(dlx_state *state, PyObject *x, const dlx_request *request, dlx_sour
     bool vouched;
 
     read = PyObject_CallMethod(state->adapters, "read_cuda_array_interface", "O", x);
-    if (read == NULL || !PyArg_ParseTuple(read, "KO!O(ii)piO", &address, &PyTuple_Type,
-                                          &shape, &strides, &code, &bits, &read_only,
-                                          &device_id, &stream)) {
+    if (read == NULL ||
+        !PyArg_ParseTuple(read, "KO!O(ii)piO", &address, &PyTuple_Type, &shape,
+                          &strides, &code, &bits, &read_only, &device_id, &stream)) {
         goto fail;
     }
     source->framework = "cuda_array_interface";
@@ -55,8 +56,8 @@ dlx_cai_open(dlx_state *state, PyObject *x, const dlx_request *request, dlx_sour
     if (stream == Py_None) {
         order->nothing_pending = true;
     } else if (order->producer.stream.device_type == 0) {
-        if (dlx_stream_read(state, stream, order->streams_on, &vouched, &order->producer) <
-            0) {
+        if (dlx_stream_read(state, stream, order->streams_on, &vouched,
+                            &order->producer) < 0) {
             goto fail;
         }
         order->producer.is_owned = true; /* it lives at least as long as x */
@@ -69,8 +70,8 @@ fail:
     return status;
 }
 
-/* One stream for each Tensor, whoever asks and however often: it waits for the data, and
- * consumers put their work back into it. */
+/* One stream for each Tensor, whoever asks and however often: it waits for the data,
+ * and consumers put their work back into it. */
 static int
 export_stream(dlx_tensor *tensor, dlx_lease *lease)
 {
@@ -128,12 +129,12 @@ dlx_tensor_cuda_array_interface(PyObject *self, void *closure)
     }
     tensor->exports++; /* close() in another thread must not take the lease away */
     if (lease == NULL || lease->ready == NULL) { /* nothing pending that we know of */
-        interface = PyObject_CallMethod(state->adapters, "show_cuda_array_interface", "OO",
-                                        self, Py_None);
+        interface = PyObject_CallMethod(state->adapters, "show_cuda_array_interface",
+                                        "OO", self, Py_None);
     } else if (export_stream(tensor, lease) == 0) {
         interface =
-            PyObject_CallMethod(state->adapters, "show_cuda_array_interface", "OK", self,
-                                (unsigned long long)lease->exported.handle);
+            PyObject_CallMethod(state->adapters, "show_cuda_array_interface", "OK",
+                                self, (unsigned long long)lease->exported.handle);
     }
     tensor->lent = tensor->lent || interface != NULL;
     dlx_tensor_export_end(tensor);

@@ -15,26 +15,29 @@ static int
 refuse_name(dlx_state *state, const char *name)
 {
     bool used = name != NULL && strncmp(name, "used_dltensor", 13) == 0;
-    dlx_raise(state->ExchangeError,
-              used ? "capsule named '%s' has been consumed already; ask the producer for "
-                     "a new one"
-                   : "capsule named '%s' is not a DLPack capsule (expected 'dltensor' or "
-                     "'dltensor_versioned')",
-              name != NULL ? name : "NULL");
+    dlx_raise(
+        state->ExchangeError,
+        used ? "capsule named '%s' has been consumed already; ask the producer for "
+               "a new one"
+             : "capsule named '%s' is not a DLPack capsule (expected 'dltensor' or "
+               "'dltensor_versioned')",
+        name != NULL ? name : "NULL");
     return -1;
 }
 
 int
-dlx_managed_take(dlx_state *state, DLManagedTensorVersioned *managed, dlx_source *source)
+dlx_managed_take(dlx_state *state, DLManagedTensorVersioned *managed,
+                 dlx_source *source)
 {
     source->hold = dlx_hold_make(DLX_HOLD_VERSIONED, managed);
     if (managed->version.major != DLPACK_MAJOR_VERSION) { /* nothing else may be read */
         DLPackVersion version = managed->version;
         dlx_source_close(source);
-        dlx_raise(state->ExchangeError,
-                  "managed tensor of DLPack version %u.%u: only major version %d can be "
-                  "read; ask the producer for max_version=(1, 3)",
-                  (unsigned)version.major, (unsigned)version.minor, DLPACK_MAJOR_VERSION);
+        dlx_raise(
+            state->ExchangeError,
+            "managed tensor of DLPack version %u.%u: only major version %d can be "
+            "read; ask the producer for max_version=(1, 3)",
+            (unsigned)version.major, (unsigned)version.minor, DLPACK_MAJOR_VERSION);
         return -1;
     }
     source->view = managed->dl_tensor;
@@ -94,17 +97,18 @@ int
 dlx_capsule_legacy_check(dlx_state *state, const dlx_source *source)
 {
     if (source->view.dtype.bits < 8 && dlx_source_is_padded(source)) {
-        dlx_raise(state->ExchangeError,
-                  "this tensor has one element of %d bits a byte, which an unversioned "
-                  "capsule cannot say: it would be read as packed; convert it to 8 bits",
-                  (int)source->view.dtype.bits);
+        dlx_raise(
+            state->ExchangeError,
+            "this tensor has one element of %d bits a byte, which an unversioned "
+            "capsule cannot say: it would be read as packed; convert it to 8 bits",
+            (int)source->view.dtype.bits);
         return -1;
     }
     return 0;
 }
 
-/* A capsule that dies unclaimed, perhaps while an exception is on its way. The pointer is
- * that of the block: the managed tensor is its first member. */
+/* A capsule that dies unclaimed, perhaps while an exception is on its way. The pointer
+ * is that of the block: the managed tensor is its first member. */
 static void
 destroy_versioned(PyObject *capsule)
 {

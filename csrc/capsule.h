@@ -9,24 +9,23 @@
 #include "block.h"
 #include "source.h"
 
-/* Claim the managed tensor in `capsule`, versioned or legacy: the capsule is renamed and
- * the source holds the tensor, in one step. A tensor of another major version is deleted
- * unread and refused. 0, or -1 with ExchangeError set: then either the capsule is as it
- * was, or the deleter has run.
- * Clauses: C08, C09, C10, V05, V06. */
+/* Claim the managed tensor in `capsule`, versioned or legacy: the capsule is renamed
+ * and the source holds the tensor, in one step. A tensor of another major version is
+ * deleted unread and refused. 0, or -1 with ExchangeError set: then either the capsule
+ * is as it was, or the deleter has run. Clauses: C08, C09, C10, V05, V06. */
 int dlx_capsule_claim(dlx_state *state, DLX_KEEP PyObject *capsule,
                       DLX_GIVE dlx_source *source);
 
-/* Hold and read a versioned managed tensor, as dlx_capsule_claim does. It is taken also on
- * failure: its deleter has run then. */
+/* Hold and read a versioned managed tensor, as dlx_capsule_claim does. It is taken also
+ * on failure: its deleter has run then. */
 int dlx_managed_take(dlx_state *state, DLX_TAKE DLManagedTensorVersioned *managed,
                      DLX_GIVE dlx_source *source);
 
 /* Refuse what an unversioned capsule cannot say: that small elements lie one a byte. */
 int dlx_capsule_legacy_check(dlx_state *state, const dlx_source *source);
 
-/* Wrap a block. The capsule deletes it if nobody claims it. On failure nothing is taken.
- * Clauses: C01-C05. */
+/* Wrap a block. The capsule deletes it if nobody claims it. On failure nothing is
+ * taken. Clauses: C01-C05. */
 DLX_GIVE PyObject *dlx_capsule_new(DLX_TAKE dlx_block *block, bool versioned);
 
 /* Hand a source out in a capsule. Refuses what an unversioned capsule cannot say. NULL

@@ -2,8 +2,8 @@
  *
  * A completion: an eventfd that becomes readable once a device's work is done. The
  * driver's callback only stores a status and writes eight bytes; no Python runs in it.
- * Two references own the state, the Python object and the notification, so an await that
- * is cancelled frees nothing early.
+ * Two references own the state, the Python object and the notification, so an await
+ * that is cancelled frees nothing early.
  */
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -65,7 +65,8 @@ completion_new(dlx_error *error)
     }
     atomic_init(&self->references, 2);
     atomic_init(&self->status, PENDING);
-    (void)dlx_fork_fd_add(self->fd); /* a full table: the child keeps a spare descriptor */
+    (void)dlx_fork_fd_add(
+        self->fd); /* a full table: the child keeps a spare descriptor */
     return self;
 }
 
@@ -91,11 +92,10 @@ dlx_completion_start(PyObject *module, PyObject *subject)
         return dlx_raise_driver(state, &error);
     }
     Py_BEGIN_ALLOW_THREADS
-    status = is_event
-                 ? dlx_event_notify(((dlx_event_object *)subject)->event, completed, made,
-                                    &error)
-                 : dlx_stream_notify(((dlx_stream_object *)subject)->stream, completed,
-                                     made, &error);
+    status = is_event ? dlx_event_notify(((dlx_event_object *)subject)->event,
+                                         completed, made, &error)
+                      : dlx_stream_notify(((dlx_stream_object *)subject)->stream,
+                                          completed, made, &error);
     Py_END_ALLOW_THREADS
     if (status != DLX_OK) {
         completion_release(made); /* the notification's reference */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The consuming side: reaching any producer's memory. Implementation of source.h and of
- * the type cache. Upper half; GIL held throughout.
+ * The consuming side: reaching any producer's memory. Implementation of source.h. Upper
+ * half; GIL held throughout.
  */
 #include <string.h>
 
@@ -46,7 +46,8 @@ dlx_source_check(dlx_state *state, dlx_source *source)
     return 0;
 }
 
-/* ---- copies ----------------------------------------------------------------------- */
+/* ---- copies -----------------------------------------------------------------------
+ */
 
 #define LARGE_COPY (1 << 16)
 
@@ -100,13 +101,14 @@ dlx_source_copy(dlx_state *state, dlx_source *source)
 }
 
 int
-dlx_source_copy_because(dlx_state *state, dlx_source *source, const dlx_request *request,
-                        const char *why)
+dlx_source_copy_because(dlx_state *state, dlx_source *source,
+                        const dlx_request *request, const char *why)
 {
     if (request->copy == 0) {
-        dlx_raise(state->CopyError,
-                  "%s: this %s tensor would have to be copied, and copy=False forbids it",
-                  why, source->framework);
+        dlx_raise(
+            state->CopyError,
+            "%s: this %s tensor would have to be copied, and copy=False forbids it",
+            why, source->framework);
         return -1;
     }
     return dlx_source_copy(state, source);
@@ -120,18 +122,19 @@ producer_refused(dlx_state *state, const char *framework)
     if (PyErr_ExceptionMatches(PyExc_Exception) &&
         !PyErr_ExceptionMatches(PyExc_MemoryError) &&
         !PyErr_ExceptionMatches(state->ExchangeError)) {
-        dlx_raise(state->ExchangeError, "%s refused to export this tensor; see the cause above",
-                  framework);
+        dlx_raise(state->ExchangeError,
+                  "%s refused to export this tensor; see the cause above", framework);
     }
     return -1;
 }
 
-/* ---- __dlpack__ ------------------------------------------------------------------- */
+/* ---- __dlpack__ -------------------------------------------------------------------
+ */
 
-/* Give up the keywords of ours that, by the pending TypeError, the producer does not know:
- * those it names, or all where it names none. False, and the error stays, where it says
- * that something went wrong inside the producer: it came out of a frame of the producer's
- * and does not speak of our keywords. Clauses: V09, V10. */
+/* Give up the keywords of ours that, by the pending TypeError, the producer does not
+ * know: those it names, or all where it names none. False, and the error stays, where
+ * it says that something went wrong inside the producer: it came out of a frame of the
+ * producer's and does not speak of our keywords. Clauses: V09, V10. */
 static bool
 give_up_unknown_keywords(bool *max_version, bool *copy_false)
 {
@@ -164,8 +167,8 @@ give_up_unknown_keywords(bool *max_version, bool *copy_false)
 }
 
 static PyObject *
-call_dlpack_with(dlx_state *state, const dlx_entry *known, PyObject *x, bool max_version,
-                 PyObject *stream, bool copy_false)
+call_dlpack_with(dlx_state *state, const dlx_entry *known, PyObject *x,
+                 bool max_version, PyObject *stream, bool copy_false)
 {
     PyObject *args[4] = {x};
     PyObject *names = NULL, *capsule = NULL;
@@ -201,15 +204,16 @@ call_dlpack_with(dlx_state *state, const dlx_entry *known, PyObject *x, bool max
     return capsule;
 }
 
-/* Call the producer with the keywords it knows. copy=False is a promise we ask for: where
- * the producer does not know the word it cannot be had. */
+/* Call the producer with the keywords it knows. copy=False is a promise we ask for:
+ * where the producer does not know the word it cannot be had. */
 static DLX_GIVE PyObject *
 call_dlpack(dlx_state *state, const dlx_entry *known, PyObject *x, PyObject *stream,
             const dlx_request *request)
 {
     bool copy_false = request->copy == 0;
     bool max_version = !known->no_max_version;
-    PyObject *capsule = call_dlpack_with(state, known, x, max_version, stream, copy_false);
+    PyObject *capsule =
+        call_dlpack_with(state, known, x, max_version, stream, copy_false);
     while (capsule == NULL && give_up_unknown_keywords(&max_version, &copy_false)) {
         capsule = call_dlpack_with(state, known, x, max_version, stream, copy_false);
     }
@@ -287,7 +291,8 @@ open_dlpack(dlx_state *state, dlx_entry known, PyObject *x, const dlx_request *r
         goto fail;
     }
     if (device.device_type != kDLCPU &&
-        dlx_order_before_dlpack(state, &known, x, device, request, source, &stream) < 0) {
+        dlx_order_before_dlpack(state, &known, x, device, request, source, &stream) <
+            0) {
         goto fail;
     }
     capsule = call_dlpack(state, &known, x, stream, request);
@@ -324,10 +329,11 @@ open_exchange(dlx_state *state, dlx_entry known, PyObject *x, dlx_source *source
         return producer_refused(state, known.framework);
     }
     if (status != 0 || managed == NULL) {
-        dlx_raise(state->ExchangeError,
-                  "the C exchange table of %s gave no managed tensor and no error: report "
-                  "it there",
-                  known.framework);
+        dlx_raise(
+            state->ExchangeError,
+            "the C exchange table of %s gave no managed tensor and no error: report "
+            "it there",
+            known.framework);
         return -1;
     }
     source->framework = known.framework;
@@ -408,48 +414,49 @@ dlx_source_open(dlx_state *state, PyObject *x, const dlx_request *request,
     source->order.is_active = false;
     source->route = entry->route;
     switch (entry->route) {
-    case DLX_ROUTE_TENSOR:
-        status = dlx_tensor_open(state, x, source);
-        break;
-    case DLX_ROUTE_NUMPY:
-        status = dlx_numpy_open(state, x, request, source);
-        break;
-    case DLX_ROUTE_TORCH:
-        status = dlx_torch_open(state, entry->api, x, request, source);
-        break;
-    case DLX_ROUTE_EXCHANGE:
-        status = open_exchange(state, *entry, x, source);
-        break;
-    case DLX_ROUTE_JAX:
-        status = dlx_jax_open(state, x, request, source);
-        break;
-    case DLX_ROUTE_DLPACK:
-        status = open_dlpack(state, *entry, x, request, source);
-        break;
-    case DLX_ROUTE_CAPSULE:
-        source->framework = "capsule";
-        status = dlx_capsule_claim(state, x, source);
-        break;
-    case DLX_ROUTE_CAI:
-        status = dlx_cai_open(state, x, request, source);
-        break;
-    case DLX_ROUTE_PRODUCER:
-        status = dlx_producer_open(state, x, request, source);
-        break;
-    case DLX_ROUTE_PREPARE:
-        return open_prepared(state, entry, x, request, source); /* ordered in there */
-    case DLX_ROUTE_REFUSE:
-    case DLX_ROUTE_NONE:
-    case DLX_ROUTE_UNKNOWN:
-        /* Wrappers often set this one on the instance. */
-        if (entry->prepare != NULL) {
-            status = refuse_type(state, entry->prepare, x);
-        } else {
-            status = has_cuda_array_interface(x)
-                         ? dlx_cai_open(state, x, request, source)
-                         : refuse_type(state, NULL, x);
-        }
-        break;
+        case DLX_ROUTE_TENSOR:
+            status = dlx_tensor_open(state, x, source);
+            break;
+        case DLX_ROUTE_NUMPY:
+            status = dlx_numpy_open(state, x, request, source);
+            break;
+        case DLX_ROUTE_TORCH:
+            status = dlx_torch_open(state, entry->api, x, request, source);
+            break;
+        case DLX_ROUTE_EXCHANGE:
+            status = open_exchange(state, *entry, x, source);
+            break;
+        case DLX_ROUTE_JAX:
+            status = dlx_jax_open(state, x, request, source);
+            break;
+        case DLX_ROUTE_DLPACK:
+            status = open_dlpack(state, *entry, x, request, source);
+            break;
+        case DLX_ROUTE_CAPSULE:
+            source->framework = "capsule";
+            status = dlx_capsule_claim(state, x, source);
+            break;
+        case DLX_ROUTE_CAI:
+            status = dlx_cai_open(state, x, request, source);
+            break;
+        case DLX_ROUTE_PRODUCER:
+            status = dlx_producer_open(state, x, request, source);
+            break;
+        case DLX_ROUTE_PREPARE:
+            return open_prepared(state, entry, x, request,
+                                 source); /* ordered in there */
+        case DLX_ROUTE_REFUSE:
+        case DLX_ROUTE_NONE:
+        case DLX_ROUTE_UNKNOWN:
+            /* Wrappers often set this one on the instance. */
+            if (entry->prepare != NULL) {
+                status = refuse_type(state, entry->prepare, x);
+            } else {
+                status = has_cuda_array_interface(x)
+                             ? dlx_cai_open(state, x, request, source)
+                             : refuse_type(state, NULL, x);
+            }
+            break;
     }
     if (status == 0 && request->copy == 0 &&
         (source->flags & DLPACK_FLAG_BITMASK_IS_COPIED)) {
@@ -460,7 +467,8 @@ dlx_source_open(dlx_state *state, PyObject *x, const dlx_request *request,
     }
     if (status == 0 && (source->view.device.device_type != kDLCPU || request->stream)) {
         entry = dlx_entry_of(state, x); /* calls into Python may have evicted it */
-        status = entry != NULL ? dlx_order_source(state, entry, x, request, source) : -1;
+        status =
+            entry != NULL ? dlx_order_source(state, entry, x, request, source) : -1;
         if (status < 0) {
             dlx_source_close(source);
         }
@@ -476,110 +484,4 @@ dlx_source_open(dlx_state *state, PyObject *x, const dlx_request *request,
         }
     }
     return status;
-}
-
-/* ---- the type cache --------------------------------------------------------------- */
-
-static const struct {
-    const char *name;
-    dlx_route route;
-} route_names[] = {
-    {"exchange", DLX_ROUTE_EXCHANGE}, {"torch", DLX_ROUTE_TORCH},
-    {"jax", DLX_ROUTE_JAX},           {"dlpack", DLX_ROUTE_DLPACK},
-    {"numpy", DLX_ROUTE_NUMPY},       {"prepare", DLX_ROUTE_PREPARE},
-    {"refuse", DLX_ROUTE_REFUSE},    {"cai", DLX_ROUTE_CAI},
-};
-
-/* Walk to a table of our major version; NULL where there is none, or none that exports.
- * Clauses: X04, X06. */
-static const DLPackExchangeAPI *
-api_of_capsule(PyObject *capsule)
-{
-    const DLPackExchangeAPIHeader *header =
-        PyCapsule_GetPointer(capsule, "dlpack_exchange_api");
-    while (header != NULL && header->version.major != DLPACK_MAJOR_VERSION) {
-        header = header->prev_api;
-    }
-    const DLPackExchangeAPI *api = (const DLPackExchangeAPI *)header;
-    return api != NULL && api->managed_tensor_from_py_object_no_sync != NULL ? api : NULL;
-}
-
-static int
-entry_fill(dlx_state *state, PyTypeObject *type, dlx_entry *entry)
-{
-    PyObject *answer = NULL, *capsule, *prepare, *work_stream, *allocation;
-    const char *route, *framework;
-    int immutable, ignores_stream, torch_guards, minus_one, status = -1;
-    answer = PyObject_CallMethod(state->adapters, "classify", "O", (PyObject *)type);
-    if (answer == NULL ||
-        !PyArg_ParseTuple(answer, "ssOOppppOO", &route, &framework, &capsule, &prepare,
-                          &immutable, &ignores_stream, &torch_guards, &minus_one, &work_stream,
-                          &allocation)) {
-        goto fail;
-    }
-    for (size_t i = 0; i < sizeof route_names / sizeof *route_names; i++) {
-        if (strcmp(route, route_names[i].name) == 0) {
-            entry->route = route_names[i].route;
-        }
-    }
-    if (capsule != Py_None) {
-        entry->api = api_of_capsule(capsule);
-        if (entry->api == NULL) { /* another major, or no table: __dlpack__ remains */
-            PyErr_Clear();
-            entry->route = DLX_ROUTE_DLPACK;
-        }
-    }
-    PyObject *name = PyUnicode_InternFromString(framework);
-    if (name == NULL) {
-        goto fail;
-    }
-    entry->framework = PyUnicode_AsUTF8(name); /* interned and kept: a few per process */
-    entry->prepare = prepare == Py_None ? NULL : Py_NewRef(prepare);
-    entry->work_stream = work_stream == Py_None ? NULL : Py_NewRef(work_stream);
-    entry->allocation_stream = allocation == Py_None ? NULL : Py_NewRef(allocation);
-    entry->minus_one_is_handle = minus_one != 0;
-    entry->immutable = immutable != 0;
-    entry->ignores_stream = ignores_stream != 0;
-    entry->torch_guards = torch_guards != 0;
-    status = 0;
-fail:
-    Py_XDECREF(answer);
-    return status;
-}
-
-dlx_entry *
-dlx_entry_resolve(dlx_state *state, PyTypeObject *type)
-{
-    dlx_entry made = {.type = type, .framework = "dlexchange"};
-    if (type == state->tensor_type) {
-        made.route = DLX_ROUTE_TENSOR;
-    } else if (type == &PyCapsule_Type) {
-        made.route = DLX_ROUTE_CAPSULE;
-    } else {
-        int is_numpy = dlx_numpy_has_type(state, type);
-        if (is_numpy < 0 || entry_fill(state, type, &made) < 0) {
-            return NULL;
-        }
-        if (dlx_producer_has_type(state, type)) {
-            made.route = DLX_ROUTE_PRODUCER;
-        }
-    }
-    /* Looking an attribute up gives the type a version tag, if it can have one. */
-    PyObject *probe = PyObject_GetAttr((PyObject *)type, state->names.__dlpack__);
-    if (probe == NULL) {
-        PyErr_Clear();
-    } else if (type->tp_dictoffset == 0 && type->tp_getattro == PyObject_GenericGetAttr &&
-               PyType_HasFeature(Py_TYPE(probe), Py_TPFLAGS_METHOD_DESCRIPTOR)) {
-        made.dlpack = probe; /* lives as long as the tag stands */
-    }
-    Py_XDECREF(probe);
-    made.tag = type->tp_version_tag;
-    dlx_entry *slot = &state->cache[dlx_entry_slot(type)];
-    PyObject *old_prepare = slot->prepare, *old_work_stream = slot->work_stream,
-             *old_allocation = slot->allocation_stream;
-    *slot = made;
-    Py_XDECREF(old_prepare);
-    Py_XDECREF(old_work_stream);
-    Py_XDECREF(old_allocation);
-    return slot;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * _core._copy_to_host: an asynchronous copy of a Tensor's memory to pinned memory, behind
- * dlexchange.host(). The copy in flight owns its source and its destination. GIL: held;
- * released around driver calls.
+ * _core._copy_to_host: an asynchronous copy of a Tensor's memory to pinned memory,
+ * behind dlexchange.host(). The copy in flight owns its source and its destination.
+ * GIL: held; released around driver calls.
  */
 #include "module_driver.h"
 
@@ -68,8 +68,8 @@ dlx_py_copy_to_host(PyObject *module, PyObject *x)
     uintptr_t source = (uintptr_t)dlx_layout_first(&from->view) - first;
     after = from->hold.lease != NULL ? from->hold.lease->ready : NULL;
     Py_BEGIN_ALLOW_THREADS
-    status = dlx_pinned_alloc((int32_t)on.device_type, on.device_id, span > 0 ? span : 1,
-                              &pinned, &error);
+    status = dlx_pinned_alloc((int32_t)on.device_type, on.device_id,
+                              span > 0 ? span : 1, &pinned, &error);
     Py_END_ALLOW_THREADS
     if (status != DLX_OK) {
         dlx_raise_driver(state, &error);
@@ -88,8 +88,8 @@ dlx_py_copy_to_host(PyObject *module, PyObject *x)
     *both = (in_flight){Py_NewRef(DLX_MUTATED(in_flight) ? to : x), Py_NewRef(to)};
     void *target = ((dlx_tensor *)to)->hold.what;
     Py_BEGIN_ALLOW_THREADS
-    status = dlx_copy_to_host(target, (int32_t)on.device_type, on.device_id, source, span,
-                              after, &done, &error);
+    status = dlx_copy_to_host(target, (int32_t)on.device_type, on.device_id, source,
+                              span, after, &done, &error);
     if (status == DLX_OK) {
         status = dlx_event_park(done, landed, both, &error);
         if (status != DLX_OK) { /* nobody would keep both sides: wait for it here */

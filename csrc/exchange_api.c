@@ -14,7 +14,8 @@
 #include "order.h"
 #include "tensor.h"
 
-/* ---- allocator -------------------------------------------------------------------- */
+/* ---- allocator --------------------------------------------------------------------
+ */
 
 typedef struct allocation {
     DLManagedTensorVersioned managed;
@@ -81,7 +82,8 @@ fail:
     return -1;
 }
 
-/* ---- exchange --------------------------------------------------------------------- */
+/* ---- exchange ---------------------------------------------------------------------
+ */
 
 static int
 open_unordered(PyObject *x, dlx_source *source)
@@ -113,8 +115,8 @@ api_from_object(void *object, DLManagedTensorVersioned **out)
     if (open_unordered(object, &source) < 0) {
         return -1;
     }
-    dlx_block *block = dlx_block_new(dlx_the_state, &source.view, source.flags,
-                                     &source.hold, true);
+    dlx_block *block =
+        dlx_block_new(dlx_the_state, &source.view, source.flags, &source.hold, true);
     if (block == NULL) {
         dlx_source_close(&source);
         return -1;
@@ -164,7 +166,8 @@ api_work_stream(DLDeviceType device_type, int32_t device_id, void **out)
 }
 
 static const DLPackExchangeAPI api = {
-    .header = {.version = {DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION}, .prev_api = NULL},
+    .header = {.version = {DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION},
+               .prev_api = NULL},
     .managed_tensor_allocator = api_allocate,
     .managed_tensor_from_py_object_no_sync = api_from_object,
     .managed_tensor_to_py_object_no_sync = api_to_object,

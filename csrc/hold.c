@@ -68,35 +68,35 @@ static void
 let_go(const dlx_hold *hold)
 {
     switch (hold->kind) {
-    case DLX_HOLD_EXPORT:
-        dlx_tensor_export_end((dlx_tensor *)hold->what);
-        Py_DECREF((PyObject *)hold->what);
-        break;
-    case DLX_HOLD_OBJECT:
-        Py_DECREF((PyObject *)hold->what);
-        break;
-    case DLX_HOLD_VERSIONED: {
-        DLManagedTensorVersioned *managed = hold->what;
-        if (managed->deleter != NULL) {
-            managed->deleter(managed);
+        case DLX_HOLD_EXPORT:
+            dlx_tensor_export_end((dlx_tensor *)hold->what);
+            Py_DECREF((PyObject *)hold->what);
+            break;
+        case DLX_HOLD_OBJECT:
+            Py_DECREF((PyObject *)hold->what);
+            break;
+        case DLX_HOLD_VERSIONED: {
+            DLManagedTensorVersioned *managed = hold->what;
+            if (managed->deleter != NULL) {
+                managed->deleter(managed);
+            }
+            break;
         }
-        break;
-    }
-    case DLX_HOLD_LEGACY: {
-        DLManagedTensor *managed = hold->what;
-        if (managed->deleter != NULL) {
-            managed->deleter(managed);
+        case DLX_HOLD_LEGACY: {
+            DLManagedTensor *managed = hold->what;
+            if (managed->deleter != NULL) {
+                managed->deleter(managed);
+            }
+            break;
         }
-        break;
-    }
-    case DLX_HOLD_MEMORY:
-        free(hold->what);
-        break;
-    case DLX_HOLD_PINNED:
-        dlx_pinned_free(hold->what);
-        break;
-    case DLX_HOLD_NOTHING:
-        break;
+        case DLX_HOLD_MEMORY:
+            free(hold->what);
+            break;
+        case DLX_HOLD_PINNED:
+            dlx_pinned_free(hold->what);
+            break;
+        case DLX_HOLD_NOTHING:
+            break;
     }
 }
 

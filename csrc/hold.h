@@ -21,7 +21,7 @@ typedef enum dlx_hold_kind {
 typedef struct dlx_hold {
     void *what;
     dlx_hold_kind kind;
-    uint32_t epoch; /* the process generation it was taken in */
+    uint32_t epoch;          /* the process generation it was taken in */
     struct dlx_lease *lease; /* what its release waits for; NULL for host memory */
 } dlx_hold;
 
@@ -52,7 +52,8 @@ dlx_hold_object(PyObject *object)
 }
 
 /* Let go, after the streams of the lease. Keeps an exception that is set, out of a
- * deleter's sight, and reports one that a deleter leaves behind. Idempotent. GIL: held. */
+ * deleter's sight, and reports one that a deleter leaves behind. Idempotent. GIL: held.
+ */
 void dlx_hold_drop(dlx_hold *hold);
 
 /* The same for what Python does not own, without a lease: managed tensors and memory.
@@ -63,7 +64,8 @@ void dlx_hold_drop_detached(dlx_hold *hold);
 static inline bool
 dlx_hold_is_plain(const dlx_hold *hold)
 {
-    return hold->kind == DLX_HOLD_OBJECT && hold->lease == NULL && hold->epoch == dlx_epoch;
+    return hold->kind == DLX_HOLD_OBJECT && hold->lease == NULL &&
+           hold->epoch == dlx_epoch;
 }
 
 /* Let go, in line where that is a plain reference. GIL: held. */
@@ -72,7 +74,8 @@ dlx_hold_end(dlx_hold *hold)
 {
     if (dlx_hold_is_plain(hold)) {
         hold->kind = DLX_HOLD_NOTHING;
-        Py_DECREF((PyObject *)hold->what); /* deallocators keep the exception themselves */
+        Py_DECREF(
+            (PyObject *)hold->what); /* deallocators keep the exception themselves */
     } else if (hold->kind != DLX_HOLD_NOTHING) {
         dlx_hold_drop(hold);
     }

@@ -109,7 +109,8 @@ export_timed(dlx_state *state, PyObject *x)
 }
 
 int
-dlx_jax_open(dlx_state *state, PyObject *x, const dlx_request *request, dlx_source *source)
+dlx_jax_open(dlx_state *state, PyObject *x, const dlx_request *request,
+             dlx_source *source)
 {
     (void)request;
     source->framework = "jax";
@@ -136,7 +137,9 @@ make_public(dlx_state *state, const dlx_request *request, dlx_source *source)
     PyObject *result = NULL;
     PyObject *tensor = dlx_tensor_new(state, source);
     if (tensor != NULL) {
-        PyObject *copy = request->copy < 0 ? Py_None : request->copy ? Py_True : Py_False;
+        PyObject *copy = request->copy < 0 ? Py_None
+                         : request->copy   ? Py_True
+                                           : Py_False;
         result = PyObject_CallFunctionObjArgs(jax.public_make, tensor, copy, NULL);
         Py_DECREF(tensor);
     }
@@ -183,9 +186,11 @@ make_on_device(dlx_state *state, const dlx_request *request, dlx_source *source)
     PyObject *result = NULL;
     PyObject *tensor = dlx_tensor_new(state, source);
     if (tensor != NULL) {
-        PyObject *copy = request->copy < 0 ? Py_None : request->copy ? Py_True : Py_False;
-        result = PyObject_CallMethod(state->adapters, "jax_of_device_tensor", "OO", tensor,
-                                     copy);
+        PyObject *copy = request->copy < 0 ? Py_None
+                         : request->copy   ? Py_True
+                                           : Py_False;
+        result = PyObject_CallMethod(state->adapters, "jax_of_device_tensor", "OO",
+                                     tensor, copy);
         Py_DECREF(tensor);
     }
     return result;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * jax: jaxlib's own two functions, called directly where a self-test has shown that they
- * behave (dlexchange.adapters.jax decides), else jax's public ones. GIL: held.
+ * jax: jaxlib's own two functions, called directly where a self-test has shown that
+ * they behave (dlexchange.adapters.jax decides), else jax's public ones. GIL: held.
  */
 #ifndef DLX_JAX_H_
 #define DLX_JAX_H_

@@ -10,31 +10,31 @@ const char *
 dlx_fault_text(dlx_fault fault)
 {
     switch (fault) {
-    case DLX_FAULT_NONE:
-        return "nothing is wrong";
-    case DLX_FAULT_NDIM:
-        return "ndim must be between 0 and 64: reshape it to fewer dimensions";
-    case DLX_FAULT_SHAPE_NULL:
-        return "shape is NULL although ndim is not 0: a fault of the producer";
-    case DLX_FAULT_SHAPE_NEGATIVE:
-        return "shape has a negative extent: a fault of the producer";
-    case DLX_FAULT_OVERFLOW:
-        return "shape and strides describe more bytes than an address can count: a fault "
-               "of the producer, or a view of overlapping elements to be made smaller";
-    case DLX_FAULT_DTYPE_CODE:
-        return "dtype.code is not one that DLPack 1.3 defines for exchangeable values: "
-               "convert it to another dtype first";
-    case DLX_FAULT_DTYPE_BITS:
-        return "dtype.bits does not fit dtype.code: convert it to another dtype first";
-    case DLX_FAULT_DTYPE_LANES:
-        return "dtype.lanes must be 1 (2 for packed float4): show the lanes as one more "
-               "dimension";
-    case DLX_FAULT_DEVICE:
-        return "device_type or device_id is not one that DLPack 1.3 defines: copy it to "
-               "another device first";
-    case DLX_FAULT_DATA_NULL:
-        return "data is NULL although the tensor has elements: a fault of the producer, or "
-               "memory that has been freed";
+        case DLX_FAULT_NONE:
+            return "nothing is wrong";
+        case DLX_FAULT_NDIM:
+            return "ndim must be between 0 and 64: reshape it to fewer dimensions";
+        case DLX_FAULT_SHAPE_NULL:
+            return "shape is NULL although ndim is not 0: a fault of the producer";
+        case DLX_FAULT_SHAPE_NEGATIVE:
+            return "shape has a negative extent: a fault of the producer";
+        case DLX_FAULT_OVERFLOW:
+            return "shape and strides describe more bytes than an address can count: a fault "
+                   "of the producer, or a view of overlapping elements to be made smaller";
+        case DLX_FAULT_DTYPE_CODE:
+            return "dtype.code is not one that DLPack 1.3 defines for exchangeable values: "
+                   "convert it to another dtype first";
+        case DLX_FAULT_DTYPE_BITS:
+            return "dtype.bits does not fit dtype.code: convert it to another dtype first";
+        case DLX_FAULT_DTYPE_LANES:
+            return "dtype.lanes must be 1 (2 for packed float4): show the lanes as one more "
+                   "dimension";
+        case DLX_FAULT_DEVICE:
+            return "device_type or device_id is not one that DLPack 1.3 defines: copy it to "
+                   "another device first";
+        case DLX_FAULT_DATA_NULL:
+            return "data is NULL although the tensor has elements: a fault of the producer, or "
+                   "memory that has been freed";
     }
     return "unknown fault";
 }
@@ -42,7 +42,8 @@ dlx_fault_text(dlx_fault fault)
 /* Sets of widths: a bit for each power of two, and one for 6. */
 #define WIDTH(bits) (1U << __builtin_ctz(bits))
 #define WIDTH_6 (1U << 31)
-#define WIDTHS_INT (WIDTH(1) | WIDTH(2) | WIDTH(4) | WIDTH(8) | WIDTH(16) | WIDTH(32) | WIDTH(64))
+#define WIDTHS_INT \
+    (WIDTH(1) | WIDTH(2) | WIDTH(4) | WIDTH(8) | WIDTH(16) | WIDTH(32) | WIDTH(64))
 
 static const uint32_t widths[] = {
     [kDLInt] = WIDTHS_INT,

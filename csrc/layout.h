@@ -83,11 +83,13 @@ dlx_layout_first(const DLTensor *tensor)
     return (char *)tensor->data + tensor->byte_offset;
 }
 
-/* True where `data` may be added to: not for cl_mem, VkBuffer, MTLBuffer and the like. */
+/* True where `data` may be added to: not for cl_mem, VkBuffer, MTLBuffer and the like.
+ */
 static inline bool
 dlx_device_has_addresses(DLDeviceType type)
 {
-    return type != kDLOpenCL && type != kDLVulkan && type != kDLMetal && type != kDLWebGPU;
+    return type != kDLOpenCL && type != kDLVulkan && type != kDLMetal &&
+           type != kDLWebGPU;
 }
 
 /* True where the host may read the memory at its address. */

@@ -46,10 +46,11 @@ dlx_lease_new(void)
 static int
 refuse_unowned(dlx_state *state, const dlx_stream_ref *consumer)
 {
-    dlx_raise(state->StreamError,
-              "stream handle %p has no owner, so the release of this memory cannot be "
-              "ordered behind it; pass an object (dx.Stream.from_handle(..., owner=...))",
-              (void *)consumer->stream.handle);
+    dlx_raise(
+        state->StreamError,
+        "stream handle %p has no owner, so the release of this memory cannot be "
+        "ordered behind it; pass an object (dx.Stream.from_handle(..., owner=...))",
+        (void *)consumer->stream.handle);
     return -1;
 }
 
@@ -75,7 +76,8 @@ make_room(dlx_lease *lease)
     return 0;
 }
 
-/* Handle 2 means another stream in each thread; of two threads' nobody can name both. */
+/* Handle 2 means another stream in each thread; of two threads' nobody can name both.
+ */
 static void
 note_thread(dlx_lease *lease)
 {
@@ -124,7 +126,8 @@ dlx_lease_add_named(dlx_state *state, dlx_lease *lease, dlx_stream_ref *consumer
                               : refuse_unowned(state, consumer);
 }
 
-/* ---- registry --------------------------------------------------------------------- */
+/* ---- registry ---------------------------------------------------------------------
+ */
 
 static dlx_lease **
 bucket_of(uintptr_t address)
@@ -163,7 +166,8 @@ unregister(dlx_lease *lease)
 }
 
 int
-dlx_lease_record_stream(dlx_state *state, uintptr_t address, const dlx_stream_ref *consumer)
+dlx_lease_record_stream(dlx_state *state, uintptr_t address,
+                        const dlx_stream_ref *consumer)
 {
     int found = 0;
     if (!consumer->is_owned) { /* no exception is made under the lock: it may collect */
@@ -187,7 +191,8 @@ dlx_lease_record_stream(dlx_state *state, uintptr_t address, const dlx_stream_re
     return found;
 }
 
-/* ---- release ---------------------------------------------------------------------- */
+/* ---- release ----------------------------------------------------------------------
+ */
 
 void
 dlx_lease_free(dlx_lease *lease)
@@ -281,7 +286,8 @@ dlx_lease_defer(dlx_lease *lease, dlx_hold *hold)
     dlx_release_defer(&request);
 }
 
-/* ---- the reaper's way to the GIL -------------------------------------------------- */
+/* ---- the reaper's way to the GIL --------------------------------------------------
+ */
 
 static _Thread_local PyGILState_STATE reaper_gil;
 

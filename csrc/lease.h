@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A lease is what a hold on device memory knows about streams: who wrote the memory, who
- * has used it since, and so how its release is ordered. Host memory has none.
+ * A lease is what a hold on device memory knows about streams: who wrote the memory,
+ * who has used it since, and so how its release is ordered. Host memory has none.
  *
  * Upper half; the functions say which threads may call them.
  */
@@ -11,8 +11,8 @@
 #include "driver.h"
 #include "hold.h"
 
-/* A stream, and what keeps its handle valid. `owner` is NULL for default streams and for
- * streams that are never destroyed; `is_owned` is false for a bare handle. */
+/* A stream, and what keeps its handle valid. `owner` is NULL for default streams and
+ * for streams that are never destroyed; `is_owned` is false for a bare handle. */
 typedef struct dlx_stream_ref {
     dlx_stream stream; /* device_type 0: none */
     PyObject *owner;   /* a reference, or NULL */
@@ -25,10 +25,10 @@ typedef struct dlx_stream_ref {
 typedef struct dlx_lease {
     dlx_hold hold;           /* filled when the release begins */
     dlx_stream_ref producer; /* device_type 0: nobody knows */
-    bool edge;               /* the producer's stream is the allocation's, and lives on */
-    dlx_event *ready;        /* the producer's work; NULL where there is nothing to wait for */
-    uint64_t thread;         /* whose handle 2 is meant; 0: that of several threads */
-    dlx_stream exported;       /* the stream that __cuda_array_interface__ names */
+    bool edge;        /* the producer's stream is the allocation's, and lives on */
+    dlx_event *ready; /* the producer's work; NULL where there is nothing to wait for */
+    uint64_t thread;  /* whose handle 2 is meant; 0: that of several threads */
+    dlx_stream exported; /* the stream that __cuda_array_interface__ names */
     size_t n_consumers, room;
     dlx_stream_ref *consumers; /* distinct streams; `inline_consumers` at first */
     dlx_stream *streams;       /* the same as the driver layer takes them */
@@ -54,7 +54,8 @@ int dlx_lease_add_named(dlx_state *state, dlx_lease *lease,
 
 /* Order the release and let go of `hold`, at once or on the reaper's thread.
  * Any thread but one that Python never saw; releases the GIL around driver calls. */
-void dlx_lease_release(DLX_TAKE dlx_lease *lease, DLX_TAKE dlx_hold *hold, bool attached);
+void dlx_lease_release(DLX_TAKE dlx_lease *lease, DLX_TAKE dlx_hold *hold,
+                       bool attached);
 
 /* The same, left to the reaper: for threads that may neither drive nor wait. */
 void dlx_lease_defer(DLX_TAKE dlx_lease *lease, DLX_TAKE dlx_hold *hold);
@@ -67,8 +68,9 @@ void dlx_lease_free(DLX_TAKE DLX_NULL dlx_lease *lease);
 /* Let dlx_lease_find see the lease under the address of its memory. Any thread. */
 void dlx_lease_register(dlx_lease *lease, uintptr_t address);
 
-/* Add a consumer to every lease registered under `address`. How many, or -1 with an error
- * set (StreamError where nobody owns the stream: it could not be kept). GIL: held. */
+/* Add a consumer to every lease registered under `address`. How many, or -1 with an
+ * error set (StreamError where nobody owns the stream: it could not be kept). GIL:
+ * held. */
 int dlx_lease_record_stream(dlx_state *state, uintptr_t address,
                             const dlx_stream_ref *consumer);
 

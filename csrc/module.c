@@ -52,7 +52,8 @@ dlx_raise(PyObject *type, const char *format, ...)
     return NULL;
 }
 
-/* ---- hand-offs -------------------------------------------------------------------- */
+/* ---- hand-offs --------------------------------------------------------------------
+ */
 
 static inline void
 drain_if_needed(dlx_state *state)
@@ -73,7 +74,8 @@ read_request(dlx_state *state, const char *function, PyObject *const *values,
         {state->names.copy, &copy},
         {state->names.device, device},
     };
-    if (dlx_keywords_read(function, values, kwnames, known, device != NULL ? 3 : 2) < 0 ||
+    if (dlx_keywords_read(function, values, kwnames, known, device != NULL ? 3 : 2) <
+            0 ||
         dlx_copy_read(copy, &request->copy) < 0) {
         return -1;
     }
@@ -90,8 +92,9 @@ static int
 require_one(const char *function, Py_ssize_t nargs)
 {
     if (nargs != 1) {
-        PyErr_Format(PyExc_TypeError, "%s() takes 1 positional argument but %zd were given",
-                     function, nargs);
+        PyErr_Format(PyExc_TypeError,
+                     "%s() takes 1 positional argument but %zd were given", function,
+                     nargs);
         return -1;
     }
     return 0;
@@ -139,7 +142,8 @@ place(dlx_state *state, PyObject *x, PyObject *device, const dlx_request *reques
 {
     PyObject *copy = request->copy < 0 ? Py_None : request->copy ? Py_True : Py_False;
     return PyObject_CallMethod(state->adapters, "place", "OOOO", x, device,
-                               request->stream != NULL ? request->stream : Py_None, copy);
+                               request->stream != NULL ? request->stream : Py_None,
+                               copy);
 }
 
 static PyObject *
@@ -164,7 +168,8 @@ from_dlpack_in_full(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
 }
 
 static PyObject *
-from_dlpack(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+from_dlpack(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
+            PyObject *kwnames)
 {
     if (nargs == 1 && kwnames == NULL && !dlx_deferred_waiting()) {
         const dlx_entry *entry = dlx_entry_if_known(dlx_the_state, args[0]);
@@ -205,7 +210,8 @@ convert(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
     drain_if_needed(state);
     if (nargs != 2) {
         PyErr_Format(PyExc_TypeError,
-                     "convert() takes 2 positional arguments but %zd were given", nargs);
+                     "convert() takes 2 positional arguments but %zd were given",
+                     nargs);
         goto fail;
     }
     if (read_request(state, "convert", args + 2, kwnames, &request, &device) < 0) {
@@ -234,19 +240,20 @@ fail:
     return result;
 }
 
-/* ---- reports and test hooks ------------------------------------------------------- */
+/* ---- reports and test hooks -------------------------------------------------------
+ */
 
 static PyObject *
 stats(PyObject *module, PyObject *unused)
 {
     (void)unused;
-    const dlx_counts *counts =
-        &((dlx_state *)PyModule_GetState(module))->counts;
+    const dlx_counts *counts = &((dlx_state *)PyModule_GetState(module))->counts;
     Py_ssize_t blocks = counts->blocks - atomic_load(&counts->blocks_unlocked);
-    PyObject *dict = Py_BuildValue(
-        "{s:L,s:L,s:L,s:n,s:n}", "copies", counts->copies, "host_waits", counts->host_waits,
-        "leaked", counts->leaked + atomic_load(&counts->leaked_unlocked), "tensors",
-        counts->tensors, "blocks", blocks);
+    PyObject *dict =
+        Py_BuildValue("{s:L,s:L,s:L,s:n,s:n}", "copies", counts->copies, "host_waits",
+                      counts->host_waits, "leaked",
+                      counts->leaked + atomic_load(&counts->leaked_unlocked), "tensors",
+                      counts->tensors, "blocks", blocks);
     if (dict != NULL && dlx_counters_into(dict) < 0) {
         Py_CLEAR(dict);
     }
@@ -309,7 +316,8 @@ buffer_address(PyObject *module, PyObject *view)
     return PyLong_FromVoidPtr(PyMemoryView_GET_BUFFER(view)->buf);
 }
 
-#define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL | METH_KEYWORDS
+#define FAST(function) \
+    (PyCFunction)(void (*)(void))(function), METH_FASTCALL | METH_KEYWORDS
 
 static PyMethodDef functions[] = {
     {"from_dlpack", FAST(from_dlpack), dlx_from_dlpack_doc},
@@ -317,15 +325,18 @@ static PyMethodDef functions[] = {
     {"to_torch", FAST(to_torch), dlx_to_torch_doc},
     {"to_jax", FAST(to_jax), dlx_to_jax_doc},
     {"convert", FAST(convert), dlx_convert_doc},
-    {"_stats", stats, METH_NOARGS, PyDoc_STR("The counters of the upper half, a dict.")},
-    {"_set_strict", set_strict, METH_O, PyDoc_STR("Set strict mode; return the old one.")},
+    {"_stats", stats, METH_NOARGS,
+     PyDoc_STR("The counters of the upper half, a dict.")},
+    {"_set_strict", set_strict, METH_O,
+     PyDoc_STR("Set strict mode; return the old one.")},
     {"_fail_allocation", fail_allocation, METH_O,
      PyDoc_STR("For tests: let the n-th allocation from now fail; 0 for none.")},
     {"_forget_types", forget_types, METH_NOARGS,
      PyDoc_STR("For tests: forget what is known of types and consumers.")},
     {"_jax_load", jax_load, METH_NOARGS,
      PyDoc_STR("Load jax's functions; True where the fast route is used.")},
-    {"_push", dlx_py_push, METH_VARARGS, PyDoc_STR("_push(src, dst): of Stream objects.")},
+    {"_push", dlx_py_push, METH_VARARGS,
+     PyDoc_STR("_push(src, dst): of Stream objects.")},
     {"_notify", dlx_completion_start, METH_O,
      PyDoc_STR("_notify(event_or_stream) -> _Completion.")},
     {"_work_stream", dlx_py_work_stream, METH_VARARGS,
@@ -344,7 +355,8 @@ static PyMethodDef functions[] = {
      PyDoc_STR("_drain(seconds=5.0): for tests: wait until nothing is parked; return "
                "what is left.")},
     {"_stop", dlx_py_stop, METH_NOARGS,
-     PyDoc_STR("Stop the reaper; from then on nothing is driven. For interpreter exit.")},
+     PyDoc_STR(
+         "Stop the reaper; from then on nothing is driven. For interpreter exit.")},
     {"_torch_locate", dlx_torch_locate, METH_O,
      PyDoc_STR("Find torch's lazy bits by specimens; see torch.h.")},
     {"_legacy_capsule", dlx_adapt_legacy_capsule, METH_O,
@@ -358,7 +370,8 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* ---- making ----------------------------------------------------------------------- */
+/* ---- making -----------------------------------------------------------------------
+ */
 
 static int
 import_names(dlx_state *state)
@@ -395,19 +408,23 @@ import_names(dlx_state *state)
 static int
 intern_names(dlx_state *state)
 {
-#define DLX_NAME(name)                                                                 \
-    state->names.name = PyUnicode_InternFromString(#name);                             \
-    if (state->names.name == NULL) {                                                   \
-        return -1;                                                                     \
+#define DLX_NAME(name)                                     \
+    state->names.name = PyUnicode_InternFromString(#name); \
+    if (state->names.name == NULL) {                       \
+        return -1;                                         \
     }
     DLX_NAMES(DLX_NAME)
 #undef DLX_NAME
-    state->max_version = Py_BuildValue("(ii)", DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION);
+    state->max_version =
+        Py_BuildValue("(ii)", DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION);
     state->kw_max_version = PyTuple_Pack(1, state->names.max_version);
     state->consumers = PyDict_New();
     state->known_dtypes = PyDict_New();
     state->known_devices = PyDict_New();
-    return state->known_dtypes && state->known_devices && state->max_version && state->kw_max_version && state->consumers ? 0 : -1;
+    return state->known_dtypes && state->known_devices && state->max_version &&
+                   state->kw_max_version && state->consumers
+               ? 0
+               : -1;
 }
 
 static int
@@ -426,7 +443,8 @@ make_tensor_type(PyObject *module, dlx_state *state)
     }
     state->exchange_api_capsule = dlx_exchange_api_capsule();
     if (state->exchange_api_capsule == NULL ||
-        PyDict_SetItem(state->tensor_type->tp_dict, state->names.__dlpack_c_exchange_api__,
+        PyDict_SetItem(state->tensor_type->tp_dict,
+                       state->names.__dlpack_c_exchange_api__,
                        state->exchange_api_capsule) < 0) {
         return -1;
     }

@@ -19,12 +19,14 @@ dlx_py_push(PyObject *module, PyObject *args)
     PyObject *from, *to;
     dlx_error error;
     dlx_status status;
-    if (!PyArg_ParseTuple(args, "O!O!", state->stream_type, &from, state->stream_type, &to)) {
+    if (!PyArg_ParseTuple(args, "O!O!", state->stream_type, &from, state->stream_type,
+                          &to)) {
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    status = dlx_push(((dlx_stream_object *)from)->stream, ((dlx_stream_object *)to)->stream,
-                      DLX_PUSH_CONSUMER_NAMED, &error);
+    status =
+        dlx_push(((dlx_stream_object *)from)->stream, ((dlx_stream_object *)to)->stream,
+                 DLX_PUSH_CONSUMER_NAMED, &error);
     Py_END_ALLOW_THREADS
     if (status != DLX_OK) {
         return dlx_raise_driver(state, &error);
@@ -42,7 +44,8 @@ dlx_py_work_stream(PyObject *module, PyObject *args)
     void *handle = NULL;
     dlx_stream stream;
     dlx_error error;
-    if (!PyArg_ParseTuple(args, "O!ii", &PyType_Type, &type, &device_type, &device_id)) {
+    if (!PyArg_ParseTuple(args, "O!ii", &PyType_Type, &type, &device_type,
+                          &device_id)) {
         return NULL;
     }
     const dlx_entry *entry = dlx_entry_resolve(state, (PyTypeObject *)type);
@@ -52,7 +55,8 @@ dlx_py_work_stream(PyObject *module, PyObject *args)
     if (entry->api == NULL) {
         Py_RETURN_NONE;
     }
-    if (entry->api->current_work_stream((DLDeviceType)device_type, device_id, &handle) != 0) {
+    if (entry->api->current_work_stream((DLDeviceType)device_type, device_id,
+                                        &handle) != 0) {
         return NULL;
     }
     if (dlx_stream_init(&stream, device_type, device_id, (uintptr_t)handle, &error) !=
@@ -94,11 +98,11 @@ dlx_py_driver_info(PyObject *module, PyObject *device_type)
         return NULL;
     }
     dlx_driver_describe((int32_t)type, &info);
-    return Py_BuildValue("{s:N,s:N,s:N,s:i,s:i,s:s}", "is_loaded",
-                         PyBool_FromLong(info.is_loaded), "is_loadable",
-                         PyBool_FromLong(info.is_loadable), "is_simulated",
-                         PyBool_FromLong(info.is_simulated), "version", (int)info.version,
-                         "device_count", (int)info.device_count, "library", info.library);
+    return Py_BuildValue(
+        "{s:N,s:N,s:N,s:i,s:i,s:s}", "is_loaded", PyBool_FromLong(info.is_loaded),
+        "is_loadable", PyBool_FromLong(info.is_loadable), "is_simulated",
+        PyBool_FromLong(info.is_simulated), "version", (int)info.version,
+        "device_count", (int)info.device_count, "library", info.library);
 }
 
 PyObject *
@@ -141,7 +145,8 @@ dlx_py_drain(PyObject *module, PyObject *args)
         return NULL;
     }
     if (!(limit >= 0 && limit < 1e9)) {
-        return PyErr_Format(PyExc_ValueError, "a time limit is between 0 and 10^9 seconds");
+        return PyErr_Format(PyExc_ValueError,
+                            "a time limit is between 0 and 10^9 seconds");
     }
     uint64_t limit_ns = (uint64_t)(limit * 1e9);
     Py_BEGIN_ALLOW_THREADS

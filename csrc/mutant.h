@@ -35,13 +35,13 @@
     X(21, per_thread_same, "handle 2 counts as one stream in every thread")
 
 /* The same for the upper half, which only the tests in Python reach. */
-#define DLX_UPPER_MUTANT_LIST(Y)                                                   \
-    Y(101, tensor_event, "a Tensor carries no ready event")                        \
-    Y(102, export_wait, "__dlpack__ does not make the consumer's stream wait")     \
-    Y(103, add_consumer, "a further consumer stream is forgotten")                 \
-    Y(104, interface_wait, "the stream that a Tensor's interface names is idle")   \
-    Y(105, lease_thread, "handle 2 of two threads counts as the first one's")      \
-    Y(106, lease_release, "a lease is released without a look at its streams")     \
+#define DLX_UPPER_MUTANT_LIST(Y)                                                 \
+    Y(101, tensor_event, "a Tensor carries no ready event")                      \
+    Y(102, export_wait, "__dlpack__ does not make the consumer's stream wait")   \
+    Y(103, add_consumer, "a further consumer stream is forgotten")               \
+    Y(104, interface_wait, "the stream that a Tensor's interface names is idle") \
+    Y(105, lease_thread, "handle 2 of two threads counts as the first one's")    \
+    Y(106, lease_release, "a lease is released without a look at its streams")   \
     Y(107, in_flight, "a copy to the host does not keep its source")
 
 enum {

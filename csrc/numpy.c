@@ -124,9 +124,10 @@ read_rare_dtype(dlx_state *state, PyArray_Descr *descr, dlx_source *source)
 {
     int num = descr->type_num;
     if (num == NPY_OBJECT) {
-        return refuse_dtype(state, descr,
-                            "Python objects have no value in memory to exchange; convert "
-                            "to a numeric dtype first");
+        return refuse_dtype(
+            state, descr,
+            "Python objects have no value in memory to exchange; convert "
+            "to a numeric dtype first");
     }
     if (num == NPY_LONGDOUBLE || num == NPY_CLONGDOUBLE) {
         return refuse_dtype(state, descr,
@@ -134,8 +135,9 @@ read_rare_dtype(dlx_state *state, PyArray_Descr *descr, dlx_source *source)
                             ".astype(numpy.float64) or complex128");
     }
     if (PyDataType_HASFIELDS(descr)) {
-        return refuse_dtype(state, descr,
-                            "structured values; exchange each field on its own (x['name'])");
+        return refuse_dtype(
+            state, descr,
+            "structured values; exchange each field on its own (x['name'])");
     }
     if (extras_load(state) < 0) {
         return -1;
@@ -152,7 +154,8 @@ read_rare_dtype(dlx_state *state, PyArray_Descr *descr, dlx_source *source)
     return refuse_dtype(state, descr, "DLPack has no name for these values");
 }
 
-/* numpy counts strides in bytes, DLPack in elements. 0, or 1 where they do not divide. */
+/* numpy counts strides in bytes, DLPack in elements. 0, or 1 where they do not divide.
+ */
 static int
 read_strides(const npy_intp *byte_strides, int ndim, size_t itemsize, int64_t *strides)
 {
@@ -275,7 +278,8 @@ dlx_numpy_short_way(dlx_state *state, PyObject *x)
     tensor->view.dtype = plain_dtypes[num];
     tensor->flags =
         PyArray_FLAGS(array) & NPY_ARRAY_WRITEABLE ? 0 : DLPACK_FLAG_BITMASK_READ_ONLY;
-    tensor->hold.what = Py_NewRef(x); /* a field at a time: a copied struct would stall */
+    tensor->hold.what =
+        Py_NewRef(x); /* a field at a time: a copied struct would stall */
     tensor->hold.kind = DLX_HOLD_OBJECT;
     tensor->hold.epoch = dlx_epoch;
     return (PyObject *)tensor;
@@ -285,31 +289,31 @@ static int
 plain_type_num(DLDataType dtype)
 {
     switch (dtype.code) {
-    case kDLInt:
-        return dtype.bits == 8    ? NPY_INT8
-               : dtype.bits == 16 ? NPY_INT16
-               : dtype.bits == 32 ? NPY_INT32
-               : dtype.bits == 64 ? NPY_INT64
-                                  : -1;
-    case kDLUInt:
-        return dtype.bits == 8    ? NPY_UINT8
-               : dtype.bits == 16 ? NPY_UINT16
-               : dtype.bits == 32 ? NPY_UINT32
-               : dtype.bits == 64 ? NPY_UINT64
-                                  : -1;
-    case kDLFloat:
-        return dtype.bits == 16   ? NPY_FLOAT16
-               : dtype.bits == 32 ? NPY_FLOAT32
-               : dtype.bits == 64 ? NPY_FLOAT64
-                                  : -1;
-    case kDLComplex:
-        return dtype.bits == 64    ? NPY_COMPLEX64
-               : dtype.bits == 128 ? NPY_COMPLEX128
-                                   : -1;
-    case kDLBool:
-        return NPY_BOOL;
-    default:
-        return -1;
+        case kDLInt:
+            return dtype.bits == 8    ? NPY_INT8
+                   : dtype.bits == 16 ? NPY_INT16
+                   : dtype.bits == 32 ? NPY_INT32
+                   : dtype.bits == 64 ? NPY_INT64
+                                      : -1;
+        case kDLUInt:
+            return dtype.bits == 8    ? NPY_UINT8
+                   : dtype.bits == 16 ? NPY_UINT16
+                   : dtype.bits == 32 ? NPY_UINT32
+                   : dtype.bits == 64 ? NPY_UINT64
+                                      : -1;
+        case kDLFloat:
+            return dtype.bits == 16   ? NPY_FLOAT16
+                   : dtype.bits == 32 ? NPY_FLOAT32
+                   : dtype.bits == 64 ? NPY_FLOAT64
+                                      : -1;
+        case kDLComplex:
+            return dtype.bits == 64    ? NPY_COMPLEX64
+                   : dtype.bits == 128 ? NPY_COMPLEX128
+                                       : -1;
+        case kDLBool:
+            return NPY_BOOL;
+        default:
+            return -1;
     }
 }
 
@@ -325,7 +329,8 @@ descr_for(dlx_state *state, const dlx_source *source)
     if (extras_load(state) < 0) {
         return NULL;
     }
-    bool storable = dtype.lanes == 1 && (dtype.bits >= 8 || dlx_source_is_padded(source));
+    bool storable =
+        dtype.lanes == 1 && (dtype.bits >= 8 || dlx_source_is_padded(source));
     for (int i = 0; storable && i < extras_count; i++) {
         if (extras[i].dtype.code == dtype.code && extras[i].dtype.bits == dtype.bits) {
             return (PyArray_Descr *)Py_NewRef((PyObject *)extras[i].descr);
@@ -370,8 +375,10 @@ dlx_numpy_make(dlx_state *state, dlx_source *source)
         goto fail;
     }
 #if NPY_MAXDIMS_LEGACY_ITERS < DLX_MAX_NDIM
-    if (ndim > NPY_MAXDIMS_LEGACY_ITERS && PyArray_RUNTIME_VERSION < NPY_2_0_API_VERSION) {
-        dlx_raise(state->ExchangeError, "this numpy shows at most %d dimensions, not %d",
+    if (ndim > NPY_MAXDIMS_LEGACY_ITERS &&
+        PyArray_RUNTIME_VERSION < NPY_2_0_API_VERSION) {
+        dlx_raise(state->ExchangeError,
+                  "this numpy shows at most %d dimensions, not %d",
                   NPY_MAXDIMS_LEGACY_ITERS, (int)ndim);
         goto fail;
     }

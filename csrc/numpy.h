@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * numpy's arrays, read and made through numpy's own C API, which is looked up when numpy
- * is there. Only numpy.c includes numpy's headers. GIL: held.
+ * numpy's arrays, read and made through numpy's own C API, which is looked up when
+ * numpy is there. Only numpy.c includes numpy's headers. GIL: held.
  */
 #ifndef DLX_NUMPY_H_
 #define DLX_NUMPY_H_
@@ -15,7 +15,8 @@ int dlx_numpy_has_type(dlx_state *state, PyTypeObject *type);
 /* Import numpy's C API. 0 or -1 with ImportError set. */
 int dlx_numpy_load(dlx_state *state);
 
-/* Read an array; the source holds a reference to it. 0, or -1 with ExchangeError set. */
+/* Read an array; the source holds a reference to it. 0, or -1 with ExchangeError set.
+ */
 int dlx_numpy_open(dlx_state *state, PyObject *array, const dlx_request *request,
                    DLX_GIVE dlx_source *source);
 

@@ -16,111 +16,28 @@ DLDevice
 dlx_order_device(DLDevice device)
 {
     switch (device.device_type) {
-    case kDLCUDA:
-    case kDLCUDAHost:
-    case kDLCUDAManaged:
-        return (DLDevice){kDLCUDA, device.device_id};
-    case kDLROCM:
-    case kDLROCMHost:
-        return (DLDevice){kDLROCM, device.device_id};
-    default:
-        return (DLDevice){0, 0};
+        case kDLCUDA:
+        case kDLCUDAHost:
+        case kDLCUDAManaged:
+            return (DLDevice){kDLCUDA, device.device_id};
+        case kDLROCM:
+        case kDLROCMHost:
+            return (DLDevice){kDLROCM, device.device_id};
+        default:
+            return (DLDevice){0, 0};
     }
 }
 
-/* ---- stream arguments ------------------------------------------------------------- */
-
-static int
-read_integer(dlx_state *state, PyObject *object, DLDevice on, bool *vouched,
-             dlx_stream_ref *out)
-{
-    int overflow;
-    long long value = PyLong_AsLongLongAndOverflow(object, &overflow);
-    uintptr_t handle = (uintptr_t)value;
-    dlx_error error;
-    if (overflow > 0) { /* handles go up to 2^64 - 1 */
-        handle = (uintptr_t)PyLong_AsUnsignedLongLong(object);
-        if (PyErr_Occurred()) {
-            PyErr_Clear();
-            overflow = -1;
-        }
-    }
-    if (overflow < 0 || (overflow == 0 && value < -1)) {
-        dlx_raise(state->StreamError, "%R is not a stream handle", object);
-        return -1;
-    }
-    if (overflow == 0 && value == -1) {
-        *vouched = true;
-        return 0;
-    }
-    if (handle == 0 && on.device_type == kDLCUDA) {
-        dlx_raise(state->StreamError,
-                  "stream=0 is ambiguous on CUDA: pass 1 for the legacy default stream or 2 "
-                  "for the per-thread default stream");
-        return -1;
-    }
-    if (dlx_stream_init(&out->stream, (int32_t)on.device_type, on.device_id, handle,
-                        &error) != DLX_OK) {
-        dlx_raise_driver(state, &error);
-        return -1;
-    }
-    out->is_owned = dlx_stream_is_default(out->stream);
-    return 0;
-}
-
-/* Objects of frameworks: dlexchange.stream.resolve knows them. */
-static int
-read_object(dlx_state *state, PyObject *object, DLDevice on, bool *vouched,
-            dlx_stream_ref *out)
-{
-    int status = -1;
-    PyObject *resolved =
-        PyObject_CallMethod(state->streams, "resolve", "Oii", object, (int)on.device_type,
-                            (int)on.device_id);
-    if (resolved != NULL && Py_TYPE(resolved) == state->stream_type) {
-        status = dlx_stream_read(state, resolved, on, vouched, out);
-    } else if (resolved != NULL) {
-        PyErr_SetString(PyExc_SystemError, "resolve() must return a dlexchange.Stream");
-    }
-    Py_XDECREF(resolved);
-    return status;
-}
-
-int
-dlx_stream_read(dlx_state *state, PyObject *object, DLDevice on, bool *vouched,
-                dlx_stream_ref *out)
-{
-    *out = (dlx_stream_ref){.is_owned = false};
-    *vouched = false;
-    if (Py_TYPE(object) == state->stream_type) {
-        const dlx_stream_object *mine = (dlx_stream_object *)object;
-        if (mine->stream.device_type != (int32_t)on.device_type ||
-            mine->stream.device_id != on.device_id) {
-            dlx_raise(state->StreamError,
-                      "stream %R is not of the device (%d, %d) that holds the memory",
-                      object, (int)on.device_type, (int)on.device_id);
-            return -1;
-        }
-        out->stream = mine->stream;
-        out->is_owned = mine->owner != NULL || mine->is_pooled ||
-                        dlx_stream_is_default(mine->stream);
-        out->owner = Py_NewRef(object);
-        return 0;
-    }
-    if (PyLong_CheckExact(object)) {
-        return read_integer(state, object, on, vouched, out);
-    }
-    return read_object(state, object, on, vouched, out);
-}
-
-/* ---- P and C ---------------------------------------------------------------------- */
+/* ---- P and C ----------------------------------------------------------------------
+ */
 
 static int
 refuse_device(dlx_state *state, DLDevice device)
 {
-    dlx_raise(state->StreamError,
-              "no stream backend for memory of device (%d, %d): its work cannot be ordered",
-              (int)device.device_type, (int)device.device_id);
+    dlx_raise(
+        state->StreamError,
+        "no stream backend for memory of device (%d, %d): its work cannot be ordered",
+        (int)device.device_type, (int)device.device_id);
     return -1;
 }
 
@@ -174,11 +91,12 @@ dlx_order_begin(dlx_state *state, DLDevice device, const dlx_request *request,
         return -1;
     }
     if (request->stream != NULL) {
-        return dlx_stream_read(state, request->stream, order->streams_on, &order->vouched,
-                               named);
+        return dlx_stream_read(state, request->stream, order->streams_on,
+                               &order->vouched, named);
     }
     if (request->consumer == DLX_TO_TORCH) {
-        if (work_stream(state, state->torch_api, order->streams_on, &order->consumer) < 0) {
+        if (work_stream(state, state->torch_api, order->streams_on, &order->consumer) <
+            0) {
             return -1;
         }
         order->consumer.is_owned = true; /* torch never destroys its streams */
@@ -212,7 +130,8 @@ find_edge(dlx_state *state, const dlx_entry *entry, PyObject *x, dlx_order *orde
     if (entry->allocation_stream == NULL || order->producer.stream.device_type == 0) {
         return 0;
     }
-    if (ask_stream(state, entry->allocation_stream, x, order->streams_on, &allocation) < 0) {
+    if (ask_stream(state, entry->allocation_stream, x, order->streams_on, &allocation) <
+        0) {
         return -1;
     }
     if (dlx_stream_same(allocation.stream, order->producer.stream, true) &&
@@ -241,7 +160,8 @@ find_producer(dlx_state *state, const dlx_entry *entry, PyObject *x, dlx_order *
     return status == 0 ? find_edge(state, entry, x, order) : -1;
 }
 
-/* ---- __dlpack__(stream=...) ------------------------------------------------------- */
+/* ---- __dlpack__(stream=...) -------------------------------------------------------
+ */
 
 static int
 refuse_silent_producer(dlx_state *state, const dlx_entry *entry)
@@ -302,17 +222,8 @@ dlx_order_before_dlpack(dlx_state *state, const dlx_entry *entry, PyObject *x,
     return *stream != NULL ? 0 : -1;
 }
 
-/* ---- the hand-off ----------------------------------------------------------------- */
-
-/* The producer's shape and strides may go once the GIL is released. */
-static void
-own_dims(dlx_source *source)
-{
-    dlx_dims_copy(source->shape, source->view.shape, source->view.ndim);
-    dlx_dims_copy(source->strides, source->view.strides, source->view.ndim);
-    source->view.shape = source->shape;
-    source->view.strides = source->strides;
-}
+/* ---- the hand-off -----------------------------------------------------------------
+ */
 
 static dlx_status
 drive(dlx_order *order, bool to_tensor, bool host, bool named, dlx_event **ready,
@@ -346,10 +257,11 @@ drive(dlx_order *order, bool to_tensor, bool host, bool named, dlx_event **ready
 static int
 refuse_unknown(dlx_state *state, const dlx_source *source)
 {
-    dlx_raise(state->StreamError,
-              "nobody knows which stream wrote this %s memory: make a Tensor with "
-              "dx.from_dlpack(x, stream=...) first, or pass stream=-1 if it is complete",
-              source->framework);
+    dlx_raise(
+        state->StreamError,
+        "nobody knows which stream wrote this %s memory: make a Tensor with "
+        "dx.from_dlpack(x, stream=...) first, or pass stream=-1 if it is complete",
+        source->framework);
     return -1;
 }
 
@@ -368,7 +280,8 @@ synchronise(dlx_state *state, const dlx_request *request, dlx_source *source,
         return 0;
     }
     bool named = order->producer.stream.device_type != 0;
-    if (to_tensor && order->lease != NULL && !named) { /* a Tensor of a Tensor: the same event */
+    if (to_tensor && order->lease != NULL &&
+        !named) { /* a Tensor of a Tensor: the same event */
         *ready = order->ready != NULL ? dlx_event_keep(order->ready) : NULL;
         return 0;
     }
@@ -382,7 +295,7 @@ synchronise(dlx_state *state, const dlx_request *request, dlx_source *source,
         dlx_stream_same(order->producer.stream, order->consumer.stream, true)) {
         return 0;
     }
-    own_dims(source);
+    dlx_source_own_dims(source);
     Py_BEGIN_ALLOW_THREADS
     status = drive(order, to_tensor, host, request->stream != NULL, ready, &error);
     Py_END_ALLOW_THREADS
@@ -460,7 +373,8 @@ dlx_order_source(dlx_state *state, const dlx_entry *entry, PyObject *x,
         (void)ignored;
         (void)vouched;
         PyErr_Clear();
-        dlx_raise(state->StreamError, "host memory has no stream: leave stream out (got %R)",
+        dlx_raise(state->StreamError,
+                  "host memory has no stream: leave stream out (got %R)",
                   request->stream);
         return -1;
     }
@@ -477,9 +391,10 @@ dlx_order_source(dlx_state *state, const dlx_entry *entry, PyObject *x,
     }
     if (consumes_on_host(request) && !dlx_device_is_host(device.device_type) &&
         request->copy != 1) {
-        dlx_raise(state->CopyError,
-                  "this memory is on a device: pass copy=True to copy it to the host (and "
-                  "wait for it), or await dx.host(x)");
+        dlx_raise(
+            state->CopyError,
+            "this memory is on a device: pass copy=True to copy it to the host (and "
+            "wait for it), or await dx.host(x)");
         goto fail;
     }
     if (consumes_on_host(request) && request->copy == 1) {
@@ -510,70 +425,4 @@ dlx_order_clear(dlx_order *order)
         dlx_stream_ref_clear(&order->consumer);
         order->is_active = false;
     }
-}
-
-/* ---- to the host ------------------------------------------------------------------ */
-
-typedef struct pinned_copy {
-    void *pinned;
-    dlx_event *after, *done;
-} pinned_copy;
-
-static dlx_status
-copy_span(const dlx_order *order, uintptr_t from, size_t nbytes, pinned_copy *copy,
-          dlx_error *error)
-{
-    int32_t type = (int32_t)order->streams_on.device_type, id = order->streams_on.device_id;
-    dlx_status status = DLX_OK;
-    if (order->ready != NULL) {
-        copy->after = dlx_event_keep(order->ready);
-    } else if (order->producer.stream.device_type != 0) {
-        status = dlx_event_record(order->producer.stream, &copy->after, error);
-    }
-    if (status == DLX_OK) {
-        status = dlx_pinned_alloc(type, id, nbytes, &copy->pinned, error);
-    }
-    if (status == DLX_OK) {
-        status = dlx_copy_to_host(copy->pinned, type, id, from, nbytes, copy->after,
-                                  &copy->done, error);
-    }
-    if (status == DLX_OK) {
-        status = dlx_event_synchronize(copy->done, error);
-    }
-    return status;
-}
-
-int
-dlx_order_copy_to_host(dlx_state *state, dlx_source *source)
-{
-    dlx_order *order = &source->order;
-    size_t first = 0, span;
-    pinned_copy copy = {NULL, NULL, NULL};
-    dlx_status status = DLX_OK;
-    dlx_error error;
-    int result = -1;
-    bool padded = dlx_source_is_padded(source);
-    own_dims(source);
-    span = dlx_layout_span(&source->view, padded, &first);
-    if (span > 0) {
-        uintptr_t from = (uintptr_t)dlx_layout_first(&source->view) - first;
-        Py_BEGIN_ALLOW_THREADS
-        status = copy_span(order, from, span, &copy, &error);
-        Py_END_ALLOW_THREADS
-    }
-    if (status != DLX_OK) {
-        dlx_raise_driver(state, &error);
-        goto fail;
-    }
-    /* Read the pinned span as if it were the source's own memory. */
-    source->view.data = (char *)copy.pinned + first;
-    source->view.byte_offset = 0;
-    source->view.device = (DLDevice){kDLCPU, 0};
-    result = dlx_source_copy(state, source);
-fail:
-    dlx_pinned_free(copy.pinned);
-    dlx_event_release(copy.after);
-    dlx_event_release(copy.done);
-    dlx_order_clear(order);
-    return result;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Where a hand-off meets streams: which stream the producer's work runs on (P), which one
- * the consumer will use (C), the push between them, and the lease for the way back.
+ * Where a hand-off meets streams: which stream the producer's work runs on (P), which
+ * one the consumer will use (C), the push between them, and the lease for the way back.
  * GIL: held; released once around the driver calls of a hand-off.
  */
 #ifndef DLX_ORDER_H_
@@ -15,10 +15,10 @@
 DLDevice dlx_order_device(DLDevice device);
 
 /* Read what people pass as `stream`: a dx.Stream, an object of a framework, or the
- * protocol's integers. 0, or -1 with StreamError or TypeError set. -1 (the caller vouches)
- * gives device_type 0 and *vouched true. Clauses: S07-S12, S37. */
-int dlx_stream_read(dlx_state *state, PyObject *object, DLDevice streams_on, bool *vouched,
-                    DLX_GIVE dlx_stream_ref *out);
+ * protocol's integers. 0, or -1 with StreamError or TypeError set. -1 (the caller
+ * vouches) gives device_type 0 and *vouched true. Clauses: S07-S12, S37. */
+int dlx_stream_read(dlx_state *state, PyObject *object, DLDevice streams_on,
+                    bool *vouched, DLX_GIVE dlx_stream_ref *out);
 
 /* Start: read the request's stream, and find C where the consumer's framework shows it.
  * 0, or -1 with StreamError set. */

@@ -16,11 +16,12 @@ dlx_consumer_refused(dlx_state *state, const char *consumer, const dlx_source *s
     if (PyErr_ExceptionMatches(PyExc_Exception) &&
         !PyErr_ExceptionMatches(PyExc_MemoryError) &&
         !PyErr_ExceptionMatches(state->ExchangeError)) {
-        dlx_raise(state->ExchangeError,
-                  "%s refused a %s tensor (dtype code %d, bits %d, lanes %d; ndim %d); see "
-                  "the cause above",
-                  consumer, source->framework, (int)view->dtype.code,
-                  (int)view->dtype.bits, (int)view->dtype.lanes, (int)view->ndim);
+        dlx_raise(
+            state->ExchangeError,
+            "%s refused a %s tensor (dtype code %d, bits %d, lanes %d; ndim %d); see "
+            "the cause above",
+            consumer, source->framework, (int)view->dtype.code, (int)view->dtype.bits,
+            (int)view->dtype.lanes, (int)view->ndim);
     }
 }
 
@@ -36,11 +37,12 @@ dlx_warn_read_only(dlx_state *state, const char *producer, const char *consumer)
     if (state->warned_read_only) {
         return 0;
     }
-    if (PyErr_WarnFormat(state->ReadOnlyWarning, 1,
-                         "a read-only %s array was handed to %s, which cannot express that: "
-                         "writing to it there is undefined; pass copy=True to be safe (this "
-                         "warning is given once)",
-                         producer, consumer) < 0) {
+    if (PyErr_WarnFormat(
+            state->ReadOnlyWarning, 1,
+            "a read-only %s array was handed to %s, which cannot express that: "
+            "writing to it there is undefined; pass copy=True to be safe (this "
+            "warning is given once)",
+            producer, consumer) < 0) {
         return -1; /* it was made an error: then it is one every time */
     }
     state->warned_read_only = true;
@@ -59,7 +61,8 @@ dlx_torch_load(dlx_state *state)
     if (type != NULL && PyType_Check(type)) {
         const dlx_entry *entry = dlx_entry_resolve(state, (PyTypeObject *)type);
         if (entry != NULL && entry->api == NULL) {
-            dlx_raise(state->ExchangeError, "this torch offers no DLPack C exchange API");
+            dlx_raise(state->ExchangeError,
+                      "this torch offers no DLPack C exchange API");
         }
         state->torch_api = entry != NULL ? entry->api : NULL;
     }
@@ -73,31 +76,33 @@ dlx_hand_off(dlx_state *state, PyObject *x, const dlx_request *request)
 {
     dlx_source source;
     PyObject *result = NULL;
-    if (request->consumer == DLX_TO_TORCH && state->torch_api == NULL && dlx_torch_load(state) < 0) {
+    if (request->consumer == DLX_TO_TORCH && state->torch_api == NULL &&
+        dlx_torch_load(state) < 0) {
         return NULL;
     }
     if (dlx_source_open(state, x, request, &source) < 0) {
         return NULL;
     }
     switch (request->consumer) {
-    case DLX_TO_TENSOR:
-        if (request->copy == 1 && source.view.device.device_type != kDLCPU) {
-            dlx_raise(state->CopyError,
-                      "a neutral Tensor of device memory cannot be a copy: let the consumer "
-                      "copy (to_torch(x, copy=True) and its like)");
+        case DLX_TO_TENSOR:
+            if (request->copy == 1 && source.view.device.device_type != kDLCPU) {
+                dlx_raise(
+                    state->CopyError,
+                    "a neutral Tensor of device memory cannot be a copy: let the consumer "
+                    "copy (to_torch(x, copy=True) and its like)");
+                break;
+            }
+            result = dlx_tensor_new(state, &source);
             break;
-        }
-        result = dlx_tensor_new(state, &source);
-        break;
-    case DLX_TO_NUMPY:
-        result = dlx_numpy_make(state, &source);
-        break;
-    case DLX_TO_TORCH:
-        result = dlx_torch_make(state, request, &source);
-        break;
-    case DLX_TO_JAX:
-        result = dlx_jax_make(state, request, &source);
-        break;
+        case DLX_TO_NUMPY:
+            result = dlx_numpy_make(state, &source);
+            break;
+        case DLX_TO_TORCH:
+            result = dlx_torch_make(state, request, &source);
+            break;
+        case DLX_TO_JAX:
+            result = dlx_jax_make(state, request, &source);
+            break;
     }
     dlx_source_close(&source);
     return result;

@@ -16,8 +16,8 @@ DLX_GIVE PyObject *dlx_hand_off(dlx_state *state, PyObject *x,
 void dlx_consumer_refused(dlx_state *state, const char *consumer,
                           const dlx_source *source);
 
-/* Warn, once a process, that the consumer cannot keep memory read-only. In strict mode an
- * ExchangeError. 0 or -1. */
+/* Warn, once a process, that the consumer cannot keep memory read-only. In strict mode
+ * an ExchangeError. 0 or -1. */
 int dlx_warn_read_only(dlx_state *state, const char *producer, const char *consumer);
 
 /* The C exchange API of torch; imports torch. 0, or -1 with an error set. */

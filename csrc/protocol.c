@@ -12,7 +12,8 @@
 #include "raise.h"
 #include "tensor.h"
 
-/* ---- __dlpack__ ------------------------------------------------------------------- */
+/* ---- __dlpack__ -------------------------------------------------------------------
+ */
 
 /* Clauses: K06, K07. */
 static int
@@ -25,8 +26,8 @@ stays_on_device(const dlx_tensor *tensor, const dlx_export_arguments *asked)
     }
     dlx_raise(tensor->state->ExchangeError,
               "this Tensor is on device (%d, %d) and cannot be exported to (%d, %d)",
-              (int)here.device_type, (int)here.device_id, (int)asked->device.device_type,
-              (int)asked->device.device_id);
+              (int)here.device_type, (int)here.device_id,
+              (int)asked->device.device_type, (int)asked->device.device_id);
     return -1;
 }
 
@@ -54,12 +55,13 @@ order_for(dlx_tensor *tensor, PyObject *value)
         if (dlx_stream_read(state, value, on, &vouched, &consumer) < 0) {
             return -1;
         }
-    } else if (dlx_stream_init(&consumer.stream, (int32_t)on.device_type, on.device_id, 0,
-                               &error) != DLX_OK) { /* None: the default stream */
+    } else if (dlx_stream_init(&consumer.stream, (int32_t)on.device_type, on.device_id,
+                               0, &error) != DLX_OK) { /* None: the default stream */
         dlx_raise_driver(state, &error);
         return -1;
     }
-    if (!vouched && lease != NULL && lease->ready != NULL && !DLX_MUTATED(export_wait)) {
+    if (!vouched && lease != NULL && lease->ready != NULL &&
+        !DLX_MUTATED(export_wait)) {
         dlx_event *ready = dlx_event_keep(lease->ready);
         Py_BEGIN_ALLOW_THREADS
         status = dlx_event_wait(ready, consumer.stream, &error);
@@ -85,7 +87,8 @@ dlx_tensor_dlpack(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     dlx_source source;
 
     if (dlx_export_arguments_read(state, args, nargs, kwnames, &asked) < 0 ||
-        stays_on_device(tensor, &asked) < 0 || dlx_tensor_open(state, self, &source) < 0) {
+        stays_on_device(tensor, &asked) < 0 ||
+        dlx_tensor_open(state, self, &source) < 0) {
         return NULL;
     }
     if (order_for(tensor, asked.stream) == 0 &&
@@ -104,7 +107,8 @@ dlx_tensor_dlpack_device(PyObject *self, PyObject *unused)
     return Py_BuildValue("(ii)", (int)device.device_type, (int)device.device_id);
 }
 
-/* ---- host protocols --------------------------------------------------------------- */
+/* ---- host protocols ---------------------------------------------------------------
+ */
 
 static int
 require_host(const dlx_tensor *tensor, PyObject *error, const char *what)
@@ -114,7 +118,8 @@ require_host(const dlx_tensor *tensor, PyObject *error, const char *what)
         return -1;
     }
     if (tensor->view.device.device_type != kDLCPU) {
-        PyErr_Format(error, "%s shows plain host memory only; this Tensor is on device %d",
+        PyErr_Format(error,
+                     "%s shows plain host memory only; this Tensor is on device %d",
                      what, (int)tensor->view.device.device_type);
         return -1;
     }
@@ -127,36 +132,36 @@ buffer_format(DLDataType dtype)
 {
     int code = dtype.lanes == 1 ? dtype.code : -1;
     switch (code << 8 | dtype.bits) {
-    case kDLBool << 8 | 8:
-        return "?";
-    case kDLInt << 8 | 8:
-        return "b";
-    case kDLUInt << 8 | 8:
-        return "B";
-    case kDLInt << 8 | 16:
-        return "h";
-    case kDLUInt << 8 | 16:
-        return "H";
-    case kDLInt << 8 | 32:
-        return "i";
-    case kDLUInt << 8 | 32:
-        return "I";
-    case kDLInt << 8 | 64:
-        return "q";
-    case kDLUInt << 8 | 64:
-        return "Q";
-    case kDLFloat << 8 | 16:
-        return "e";
-    case kDLFloat << 8 | 32:
-        return "f";
-    case kDLFloat << 8 | 64:
-        return "d";
-    case kDLComplex << 8 | 64:
-        return "Zf";
-    case kDLComplex << 8 | 128:
-        return "Zd";
-    default:
-        return NULL;
+        case kDLBool << 8 | 8:
+            return "?";
+        case kDLInt << 8 | 8:
+            return "b";
+        case kDLUInt << 8 | 8:
+            return "B";
+        case kDLInt << 8 | 16:
+            return "h";
+        case kDLUInt << 8 | 16:
+            return "H";
+        case kDLInt << 8 | 32:
+            return "i";
+        case kDLUInt << 8 | 32:
+            return "I";
+        case kDLInt << 8 | 64:
+            return "q";
+        case kDLUInt << 8 | 64:
+            return "Q";
+        case kDLFloat << 8 | 16:
+            return "e";
+        case kDLFloat << 8 | 32:
+            return "f";
+        case kDLFloat << 8 | 64:
+            return "d";
+        case kDLComplex << 8 | 64:
+            return "Zf";
+        case kDLComplex << 8 | 128:
+            return "Zd";
+        default:
+            return NULL;
     }
 }
 
@@ -229,7 +234,9 @@ dlx_tensor_getbuffer(PyObject *self, Py_buffer *buffer, int flags)
     char order = required_order(flags);
     if (order != 0 && !PyBuffer_IsContiguous(buffer, order)) {
         PyErr_Format(PyExc_BufferError, "this Tensor is not %s-contiguous",
-                     order == 'A' ? "C- or F" : order == 'C' ? "C" : "F");
+                     order == 'A'   ? "C- or F"
+                     : order == 'C' ? "C"
+                                    : "F");
         PyMem_Free(byte_strides);
         return -1;
     }
@@ -259,8 +266,11 @@ dlx_tensor_array_interface(PyObject *self, void *closure)
     dlx_tensor *tensor = (dlx_tensor *)self;
     DLDataType dtype = tensor->view.dtype;
     PyObject *shape = NULL, *strides = NULL, *result = NULL;
-    static const char kinds[] = {[kDLInt] = 'i',     [kDLUInt] = 'u', [kDLFloat] = 'f',
-                                 [kDLComplex] = 'c', [kDLBool] = 'b'};
+    static const char kinds[] = {[kDLInt] = 'i',
+                                 [kDLUInt] = 'u',
+                                 [kDLFloat] = 'f',
+                                 [kDLComplex] = 'c',
+                                 [kDLBool] = 'b'};
     char typestr[8];
 
     if (require_host(tensor, PyExc_AttributeError, "__array_interface__") < 0) {
@@ -280,16 +290,18 @@ dlx_tensor_array_interface(PyObject *self, void *closure)
         goto fail;
     }
     for (int32_t i = 0; i < tensor->view.ndim; i++) {
-        PyObject *step = PyLong_FromLongLong(tensor->view.strides[i] * (int64_t)itemsize);
+        PyObject *step =
+            PyLong_FromLongLong(tensor->view.strides[i] * (int64_t)itemsize);
         if (step == NULL) {
             goto fail;
         }
         PyTuple_SET_ITEM(strides, i, step);
     }
     bool read_only = (tensor->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
-    result = Py_BuildValue("{s:O,s:s,s:(NN),s:O,s:i}", "shape", shape, "typestr", typestr,
-                           "data", PyLong_FromVoidPtr(tensor->view.data),
-                           PyBool_FromLong(read_only), "strides", strides, "version", 3);
+    result =
+        Py_BuildValue("{s:O,s:s,s:(NN),s:O,s:i}", "shape", shape, "typestr", typestr,
+                      "data", PyLong_FromVoidPtr(tensor->view.data),
+                      PyBool_FromLong(read_only), "strides", strides, "version", 3);
     tensor->lent = tensor->lent || result != NULL;
 fail:
     Py_XDECREF(shape);

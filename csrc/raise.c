@@ -9,23 +9,23 @@ dlx_raise_driver(dlx_state *state, const dlx_error *error)
 {
     PyObject *type = state->DriverError, *exception;
     switch (error->status) {
-    case DLX_BAD_STREAM:
-        return dlx_raise(state->StreamError, "%s", error->text);
-    case DLX_CAPTURE_REFUSED:
-        return dlx_raise(state->CaptureError, "%s", error->text);
-    case DLX_UNSUPPORTED:
-    case DLX_NO_DRIVER:
-        return dlx_raise(state->ExchangeError, "%s", error->text);
-    case DLX_NO_MEMORY:
-        return PyErr_NoMemory();
-    case DLX_DEVICE_LOST:
-        type = state->DeviceLost;
-        break;
-    default:
-        break;
+        case DLX_BAD_STREAM:
+            return dlx_raise(state->StreamError, "%s", error->text);
+        case DLX_CAPTURE_REFUSED:
+            return dlx_raise(state->CaptureError, "%s", error->text);
+        case DLX_UNSUPPORTED:
+        case DLX_NO_DRIVER:
+            return dlx_raise(state->ExchangeError, "%s", error->text);
+        case DLX_NO_MEMORY:
+            return PyErr_NoMemory();
+        case DLX_DEVICE_LOST:
+            type = state->DeviceLost;
+            break;
+        default:
+            break;
     }
-    exception =
-        PyObject_CallFunction(type, "sis", error->call, error->driver_status, error->text);
+    exception = PyObject_CallFunction(type, "sis", error->call, error->driver_status,
+                                      error->text);
     if (exception != NULL) {
         PyErr_SetObject(type, exception);
         Py_DECREF(exception);

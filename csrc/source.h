@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A source is a producer's memory during one hand-off: what it looks like, what keeps it
- * alive, and how it was reached. It lives on the C stack of one call. GIL: held.
+ * A source is a producer's memory during one hand-off: what it looks like, what keeps
+ * it alive, and how it was reached. It lives on the C stack of one call. GIL: held.
  */
 #ifndef DLX_SOURCE_H_
 #define DLX_SOURCE_H_
@@ -27,11 +27,11 @@ typedef struct dlx_request {
 
 /* What a hand-off of device memory knows of streams (order.c). */
 typedef struct dlx_order {
-    bool is_active;        /* the fields below are filled */
-    bool vouched;          /* stream=-1: no driver call */
-    bool producer_ordered; /* __dlpack__(stream=C) has done it */
-    bool nothing_pending;  /* the producer says so (CAI with stream None) */
-    bool edge;             /* P is the allocation's stream, and lives on */
+    bool is_active;            /* the fields below are filled */
+    bool vouched;              /* stream=-1: no driver call */
+    bool producer_ordered;     /* __dlpack__(stream=C) has done it */
+    bool nothing_pending;      /* the producer says so (CAI with stream None) */
+    bool edge;                 /* P is the allocation's stream, and lives on */
     bool producer_is_borrowed; /* P is a stream of ours for this call only */
     DLDevice streams_on;
     dlx_stream_ref producer, consumer;
@@ -73,8 +73,19 @@ dlx_source_close(dlx_source *source)
     dlx_hold_end(&source->hold);
 }
 
+/* Copy the shape and strides, which may go once the GIL is released. */
+static inline void
+dlx_source_own_dims(dlx_source *source)
+{
+    dlx_dims_copy(source->shape, source->view.shape, source->view.ndim);
+    dlx_dims_copy(source->strides, source->view.strides, source->view.ndim);
+    source->view.shape = source->shape;
+    source->view.strides = source->strides;
+}
+
 /* Replace host memory by a row-major copy of our own, aligned to 64 bytes. Counted in
- * stats().copies. Blocks: for the time of the copy, without the GIL when it is large. */
+ * stats().copies. Blocks: for the time of the copy, without the GIL when it is large.
+ */
 int dlx_source_copy(dlx_state *state, dlx_source *source);
 
 /* For consumers that need another layout: copy where `request` allows it, else raise
@@ -86,7 +97,8 @@ int dlx_source_copy_because(dlx_state *state, dlx_source *source,
 int dlx_source_refuse(dlx_state *state, const char *framework, dlx_fault fault,
                       const DLTensor *tensor);
 
-/* Fill in strides where they are NULL, and check everything. 0 or -1 with an error set. */
+/* Fill in strides where they are NULL, and check everything. 0 or -1 with an error set.
+ */
 int dlx_source_check(dlx_state *state, dlx_source *source);
 
 #endif

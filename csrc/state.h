@@ -39,10 +39,10 @@ typedef struct dlx_entry {
     PyTypeObject *type; /* borrowed; compared only together with the tag */
     unsigned int tag;
     dlx_route route;
-    bool immutable;      /* the framework's arrays must not be written to */
-    bool ignores_stream; /* a producer known to order nothing */
-    bool no_max_version; /* its __dlpack__ does not know the keyword */
-    bool torch_guards;   /* a torch subclass: ask is_conj and is_neg */
+    bool immutable;           /* the framework's arrays must not be written to */
+    bool ignores_stream;      /* a producer known to order nothing */
+    bool no_max_version;      /* its __dlpack__ does not know the keyword */
+    bool torch_guards;        /* a torch subclass: ask is_conj and is_neg */
     bool minus_one_is_handle; /* a producer that takes stream=-1 for a handle (jax) */
     const DLPackExchangeAPI *api;
     PyObject *dlpack; /* __dlpack__ of the type, borrowed from it, where no instance can
@@ -62,23 +62,23 @@ struct dlx_block;
 struct dlx_tensor;
 
 /* Names that calls need; interned once. */
-#define DLX_NAMES(X)                                                                   \
-    X(__dlpack__)                                                                      \
-    X(__dlpack_device__)                                                               \
-    X(__dlpack_c_exchange_api__)                                                       \
-    X(stream)                                                                          \
-    X(max_version)                                                                     \
-    X(dl_device)                                                                       \
-    X(copy)                                                                            \
-    X(device)                                                                          \
-    X(data_ptr)                                                                        \
-    X(shape)                                                                           \
-    X(dtype)                                                                           \
-    X(strides)                                                                         \
-    X(readonly)                                                                        \
-    X(owner)                                                                           \
-    X(allocation_stream)                                                               \
-    X(__dlexchange__)                                                                  \
+#define DLX_NAMES(X)             \
+    X(__dlpack__)                \
+    X(__dlpack_device__)         \
+    X(__dlpack_c_exchange_api__) \
+    X(stream)                    \
+    X(max_version)               \
+    X(dl_device)                 \
+    X(copy)                      \
+    X(device)                    \
+    X(data_ptr)                  \
+    X(shape)                     \
+    X(dtype)                     \
+    X(strides)                   \
+    X(readonly)                  \
+    X(owner)                     \
+    X(allocation_stream)         \
+    X(__dlexchange__)            \
     X(_dlexchange_fixed)
 
 typedef struct dlx_names {
@@ -112,16 +112,16 @@ typedef struct dlx_state {
     PyObject *DriverError;
     PyObject *DeviceLost;
     PyObject *ReadOnlyWarning;
-    PyObject *make_dtype;  /* dlexchange.device.DType */
-    PyObject *make_device; /* dlexchange.device.Device */
+    PyObject *make_dtype;    /* dlexchange.device.DType */
+    PyObject *make_device;   /* dlexchange.device.Device */
     PyObject *known_dtypes;  /* what DType.of said of a spec */
     PyObject *known_devices; /* what Device.of said of a spec */
-    PyObject *adapters;    /* the module dlexchange.adapters */
-    PyObject *streams;     /* the module dlexchange.adapters.streams */
+    PyObject *adapters;      /* the module dlexchange.adapters */
+    PyObject *streams;       /* the module dlexchange.adapters.streams */
     PyObject *exchange_api_capsule;
     const DLPackExchangeAPI *torch_api; /* NULL until torch is first needed */
     PyObject *consumers;                /* what convert() was asked for -> its route */
-    PyObject *max_version; /* (1, 3) */
+    PyObject *max_version;              /* (1, 3) */
     PyObject *kw_max_version;
     dlx_names names;
 
@@ -160,7 +160,8 @@ dlx_entry_if_known(dlx_state *state, PyObject *x)
 {
     PyTypeObject *type = Py_TYPE(x);
     dlx_entry *entry = &state->cache[dlx_entry_slot(type)];
-    bool known = entry->type == type && entry->tag == type->tp_version_tag && entry->tag != 0;
+    bool known =
+        entry->type == type && entry->tag == type->tp_version_tag && entry->tag != 0;
     return known ? entry : NULL;
 }
 

@@ -8,23 +8,26 @@
 #include "order.h"
 #include "raise.h"
 
-/* Run one call of the driver layer without the GIL; on failure raise and return NULL. */
-#define DRIVE(state, call)                                                             \
-    do {                                                                               \
-        dlx_error error;                                                               \
-        dlx_status status;                                                             \
-        Py_BEGIN_ALLOW_THREADS                                                         \
-        status = (call);                                                               \
-        Py_END_ALLOW_THREADS                                                           \
-        if (status != DLX_OK) {                                                        \
-            return dlx_raise_driver(state, &error);                                    \
-        }                                                                              \
+/* Run one call of the driver layer without the GIL; on failure raise and return NULL.
+ */
+#define DRIVE(state, call)                          \
+    do {                                            \
+        dlx_error error;                            \
+        dlx_status status;                          \
+        Py_BEGIN_ALLOW_THREADS                      \
+        status = (call);                            \
+        Py_END_ALLOW_THREADS                        \
+        if (status != DLX_OK) {                     \
+            return dlx_raise_driver(state, &error); \
+        }                                           \
     } while (0)
 
-/* ---- Stream ----------------------------------------------------------------------- */
+/* ---- Stream -----------------------------------------------------------------------
+ */
 
 PyObject *
-dlx_stream_object_new(dlx_state *state, dlx_stream stream, PyObject *owner, bool is_pooled)
+dlx_stream_object_new(dlx_state *state, dlx_stream stream, PyObject *owner,
+                      bool is_pooled)
 {
     dlx_stream_object *self = PyObject_New(dlx_stream_object, state->stream_type);
     if (self != NULL) {
@@ -59,8 +62,8 @@ read_device(dlx_state *state, PyObject *object, DLDevice *out)
         if (out->device_type != 0) {
             status = 0;
         } else {
-            dlx_raise(state->StreamError, "device %S has no streams that dlexchange drives",
-                      device);
+            dlx_raise(state->StreamError,
+                      "device %S has no streams that dlexchange drives", device);
         }
     }
     Py_XDECREF(device);
@@ -76,8 +79,8 @@ stream_of_handle(dlx_state *state, PyObject *device, uintptr_t handle, PyObject 
     if (read_device(state, device, &on) < 0) {
         return NULL;
     }
-    if (dlx_stream_init(&stream, (int32_t)on.device_type, on.device_id, handle, &error) !=
-        DLX_OK) {
+    if (dlx_stream_init(&stream, (int32_t)on.device_type, on.device_id, handle,
+                        &error) != DLX_OK) {
         return dlx_raise_driver(state, &error);
     }
     return dlx_stream_object_new(state, stream, owner, false);
@@ -93,8 +96,9 @@ stream_from_handle(PyObject *cls, PyObject *args, PyObject *kwargs)
                                      &owner)) {
         return NULL;
     }
-    unsigned long long handle =
-        PyBool_Check(address) ? (unsigned long long)-1 : PyLong_AsUnsignedLongLong(address);
+    unsigned long long handle = PyBool_Check(address)
+                                    ? (unsigned long long)-1
+                                    : PyLong_AsUnsignedLongLong(address);
     if (PyErr_Occurred() || PyBool_Check(address)) {
         return dlx_raise(dlx_the_state->StreamError,
                          "a stream handle is an integer from 0 to 2^64 - 1, not %R",
@@ -228,8 +232,8 @@ stream_get_device(PyObject *self, void *closure)
 {
     (void)closure;
     dlx_stream stream = ((dlx_stream_object *)self)->stream;
-    return PyObject_CallFunction(dlx_the_state->make_device, "ii", (int)stream.device_type,
-                                 (int)stream.device_id);
+    return PyObject_CallFunction(dlx_the_state->make_device, "ii",
+                                 (int)stream.device_type, (int)stream.device_id);
 }
 
 static PyObject *
@@ -254,7 +258,7 @@ stream_repr(PyObject *self)
     PyObject *device = stream_get_device(self, NULL);
     PyObject *repr = NULL;
     if (device != NULL) {
-        const char *name = !dlx_stream_is_default(stream)      ? "handle"
+        const char *name = !dlx_stream_is_default(stream)     ? "handle"
                            : dlx_stream_is_per_thread(stream) ? "per-thread default"
                                                               : "legacy default";
         repr = PyUnicode_FromFormat("<dlexchange.Stream %s %p on %S>", name,
@@ -288,15 +292,16 @@ stream_hash(PyObject *self)
 static PyMethodDef stream_methods[] = {
     {"from_handle", (PyCFunction)(void (*)(void))stream_from_handle,
      METH_CLASS | METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("from_handle($type, /, device, address, owner=None)\n--\n\n"
-               "View a driver's stream handle.\n\n"
-               "Parameters\n----------\n"
-               "device : Device, str or tuple\n    The stream's device.\n"
-               "address : int\n    The driver's handle; CUDA's 0 means the legacy stream.\n"
-               "owner : object or None\n"
-               "    Kept alive as long as the handle is needed. None: the handle must\n"
-               "    outlive every use, also the release of memory used on it.\n\n"
-               "Synchronization\n---------------\nNone; no driver call.")},
+     PyDoc_STR(
+         "from_handle($type, /, device, address, owner=None)\n--\n\n"
+         "View a driver's stream handle.\n\n"
+         "Parameters\n----------\n"
+         "device : Device, str or tuple\n    The stream's device.\n"
+         "address : int\n    The driver's handle; CUDA's 0 means the legacy stream.\n"
+         "owner : object or None\n"
+         "    Kept alive as long as the handle is needed. None: the handle must\n"
+         "    outlive every use, also the release of memory used on it.\n\n"
+         "Synchronization\n---------------\nNone; no driver call.")},
     {"legacy_default", stream_legacy_default, METH_CLASS | METH_O,
      PyDoc_STR("legacy_default($type, device, /)\n--\n\n"
                "Return the legacy default stream of a device.\n\n"
@@ -342,9 +347,10 @@ static PyGetSetDef stream_getset[] = {
 };
 
 static PyType_Slot stream_slots[] = {
-    {Py_tp_doc, "A stream of a device: where work is queued.\n\n"
-                "Made by its class methods, or by :func:`current_stream`.\n\n"
-                "Ownership\n---------\nKeeps its owner alive; never destroys a stream."},
+    {Py_tp_doc,
+     "A stream of a device: where work is queued.\n\n"
+     "Made by its class methods, or by :func:`current_stream`.\n\n"
+     "Ownership\n---------\nKeeps its owner alive; never destroys a stream."},
     {Py_tp_dealloc, stream_dealloc},
     {Py_tp_repr, stream_repr},
     {Py_tp_richcompare, stream_compare},
@@ -362,7 +368,8 @@ PyType_Spec dlx_stream_spec = {
     .slots = stream_slots,
 };
 
-/* ---- Event ------------------------------------------------------------------------ */
+/* ---- Event ------------------------------------------------------------------------
+ */
 
 PyObject *
 dlx_event_object_new(dlx_state *state, dlx_event *event)
@@ -431,8 +438,9 @@ static PyGetSetDef event_getset[] = {
 };
 
 static PyType_Slot event_slots[] = {
-    {Py_tp_doc, "A mark in a stream: the work queued before :meth:`Stream.record`.\n\n"
-                "Ownership\n---------\nIts driver event goes back to the pool with it."},
+    {Py_tp_doc,
+     "A mark in a stream: the work queued before :meth:`Stream.record`.\n\n"
+     "Ownership\n---------\nIts driver event goes back to the pool with it."},
     {Py_tp_dealloc, event_dealloc},
     {Py_tp_methods, event_methods},
     {Py_tp_getset, event_getset},

@@ -91,7 +91,8 @@ fail:
     return NULL;
 }
 
-/* Into the freelist, with what `tensor_alloc` relies on; the hold has been taken out. */
+/* Into the freelist, with what `tensor_alloc` relies on; the hold has been taken out.
+ */
 static void
 put_back(dlx_tensor *tensor)
 {
@@ -102,7 +103,8 @@ put_back(dlx_tensor *tensor)
     }
     state->counts.tensors--;
     if (state->free_tensors_count < DLX_FREELIST) {
-        tensor->closed = tensor->lent = false; /* exports are 0: each holds a reference */
+        tensor->closed = tensor->lent =
+            false; /* exports are 0: each holds a reference */
         tensor->next_free = state->free_tensors;
         state->free_tensors = tensor;
         state->free_tensors_count++;
@@ -182,7 +184,8 @@ tensor_exit(PyObject *self, PyObject *args)
     return tensor_close(self, NULL);
 }
 
-/* ---- attributes ------------------------------------------------------------------- */
+/* ---- attributes -------------------------------------------------------------------
+ */
 
 static PyObject *
 tuple_of(const int64_t *values, int32_t n)
@@ -381,7 +384,8 @@ static PyGetSetDef getset[] = {
     {"data_ptr", get_data_ptr, NULL,
      "Address of element zero, with every offset applied. 0 for some empty tensors.",
      NULL},
-    {"nbytes", get_nbytes, NULL, "Bytes the values take when stored without gaps.", NULL},
+    {"nbytes", get_nbytes, NULL, "Bytes the values take when stored without gaps.",
+     NULL},
     {"readonly", get_flag, NULL, "True where the memory must not be written to.",
      (void *)DLPACK_FLAG_BITMASK_READ_ONLY},
     {"is_copied", get_flag, NULL, "True where the memory is a copy that only we own.",
@@ -400,28 +404,31 @@ static PyGetSetDef getset[] = {
 
 static PyMethodDef methods[] = {
     {"close", tensor_close, METH_NOARGS,
-     PyDoc_STR("close($self, /)\n--\n\n"
-               "Let go of the memory as soon as nobody uses it through this Tensor.\n\n"
-               "Idempotent. Exports that are still alive keep the memory; new ones are\n"
-               "refused with ValueError.\n\n"
-               "Ownership\n---------\n"
-               "The producer's memory is released when the last export ends; where its\n"
-               "address was given out (`__array_interface__`), when the Tensor dies.")},
+     PyDoc_STR(
+         "close($self, /)\n--\n\n"
+         "Let go of the memory as soon as nobody uses it through this Tensor.\n\n"
+         "Idempotent. Exports that are still alive keep the memory; new ones are\n"
+         "refused with ValueError.\n\n"
+         "Ownership\n---------\n"
+         "The producer's memory is released when the last export ends; where its\n"
+         "address was given out (`__array_interface__`), when the Tensor dies.")},
     {"record_stream", tensor_record_stream, METH_O,
-     PyDoc_STR("record_stream($self, stream, /)\n--\n\n"
-               "Note that work on a further stream uses the memory.\n\n"
-               "Parameters\n----------\n"
-               "stream : stream\n    One that somebody owns.\n\n"
-               "Synchronization\n---------------\n"
-               "The memory is released behind all work queued on `stream` by then. The\n"
-               "host does not block.")},
+     PyDoc_STR(
+         "record_stream($self, stream, /)\n--\n\n"
+         "Note that work on a further stream uses the memory.\n\n"
+         "Parameters\n----------\n"
+         "stream : stream\n    One that somebody owns.\n\n"
+         "Synchronization\n---------------\n"
+         "The memory is released behind all work queued on `stream` by then. The\n"
+         "host does not block.")},
     {"to_managed_capsule", tensor_to_managed_capsule, METH_NOARGS,
-     PyDoc_STR("to_managed_capsule($self, /)\n--\n\n"
-               "Return a versioned DLPack capsule, for libraries that take one.\n\n"
-               "Synchronization\n---------------\n"
-               "None: order the memory first, with ``dx.consume(x, stream=...)``.\n\n"
-               "Ownership\n---------\n"
-               "The capsule keeps the memory until it is consumed and its deleter has run.")},
+     PyDoc_STR(
+         "to_managed_capsule($self, /)\n--\n\n"
+         "Return a versioned DLPack capsule, for libraries that take one.\n\n"
+         "Synchronization\n---------------\n"
+         "None: order the memory first, with ``dx.consume(x, stream=...)``.\n\n"
+         "Ownership\n---------\n"
+         "The capsule keeps the memory until it is consumed and its deleter has run.")},
     {"__enter__", tensor_enter, METH_NOARGS, NULL},
     {"__exit__", tensor_exit, METH_VARARGS, NULL},
     {"__dlpack__", (PyCFunction)(void (*)(void))dlx_tensor_dlpack,
@@ -435,13 +442,14 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-PyDoc_STRVAR(tensor_doc,
-             "A neutral owner and view of a tensor's memory.\n\n"
-             "Made by :func:`from_dlpack`. Speaks ``__dlpack__``, the DLPack C exchange\n"
-             "API, the buffer protocol and ``__array_interface__`` (host memory).\n\n"
-             "Ownership\n---------\n"
-             "Keeps the producer's memory alive until it is closed or collected, and\n"
-             "every export has ended.");
+PyDoc_STRVAR(
+    tensor_doc,
+    "A neutral owner and view of a tensor's memory.\n\n"
+    "Made by :func:`from_dlpack`. Speaks ``__dlpack__``, the DLPack C exchange\n"
+    "API, the buffer protocol and ``__array_interface__`` (host memory).\n\n"
+    "Ownership\n---------\n"
+    "Keeps the producer's memory alive until it is closed or collected, and\n"
+    "every export has ended.");
 
 static PyType_Slot slots[] = {
     {Py_tp_doc, (void *)tensor_doc},

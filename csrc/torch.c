@@ -3,10 +3,10 @@
  * Implementation of torch.h.
  *
  * The C exchange API of torch exports conjugated and negated tensors as their raw
- * memory. Asking is_conj() and is_neg() costs more than the export. Both are bits of one
- * word of the TensorImpl, whose place differs between releases: it is found once, by
- * comparing tensors whose state is known, and used only when exactly one word explains
- * all of them.
+ * memory. Asking is_conj() and is_neg() costs more than the export. Both are bits of
+ * one word of the TensorImpl, whose place differs between releases: it is found once,
+ * by comparing tensors whose state is known, and used only when exactly one word
+ * explains all of them.
  */
 #include "torch.h"
 
@@ -72,7 +72,8 @@ may_read(dlx_state *state, PyObject *x)
         return dlx_torch_may_read_by_methods(state, x);
     }
     const char *impl = impl_of(x);
-    if (*(void *const *)(impl + guard.autograd_at) != NULL && refuse_grad(state, x) < 0) {
+    if (*(void *const *)(impl + guard.autograd_at) != NULL &&
+        refuse_grad(state, x) < 0) {
         return -1;
     }
     return (*(const uint64_t *)(impl + guard.keys_at) & guard.lazy_bits) == 0;
@@ -82,18 +83,21 @@ PyObject *
 dlx_torch_resolve(dlx_state *state, PyObject *x, const dlx_request *request)
 {
     if (request->copy != 1) {
-        dlx_raise(request->copy == 0 ? state->CopyError : state->ExchangeError,
-                  "torch tensor is a lazy conjugate or negative view: its memory is not "
-                  "its values; pass copy=True, or x.resolve_conj().resolve_neg()");
+        dlx_raise(
+            request->copy == 0 ? state->CopyError : state->ExchangeError,
+            "torch tensor is a lazy conjugate or negative view: its memory is not "
+            "its values; pass copy=True, or x.resolve_conj().resolve_neg()");
         return NULL;
     }
     PyObject *half = PyObject_CallMethod(x, "resolve_conj", NULL);
-    PyObject *plain = half != NULL ? PyObject_CallMethod(half, "resolve_neg", NULL) : NULL;
+    PyObject *plain =
+        half != NULL ? PyObject_CallMethod(half, "resolve_neg", NULL) : NULL;
     int readable = plain != NULL ? dlx_torch_may_read_by_methods(state, plain) : -1;
     if (readable == 0 || plain == x) {
-        dlx_raise(state->ExchangeError,
-                  "torch tensor is a lazy view that its own resolve_conj and resolve_neg "
-                  "do not resolve; pass a plain tensor");
+        dlx_raise(
+            state->ExchangeError,
+            "torch tensor is a lazy view that its own resolve_conj and resolve_neg "
+            "do not resolve; pass a plain tensor");
         readable = -1;
     }
     if (readable < 0) {
@@ -110,7 +114,8 @@ open_resolved(dlx_state *state, const DLPackExchangeAPI *api, PyObject *x,
               const dlx_request *request, dlx_source *source)
 {
     PyObject *plain = dlx_torch_resolve(state, x, request);
-    int status = plain != NULL ? dlx_torch_open(state, api, plain, request, source) : -1;
+    int status =
+        plain != NULL ? dlx_torch_open(state, api, plain, request, source) : -1;
     if (status == 0) {
         source->flags |= DLPACK_FLAG_BITMASK_IS_COPIED;
     }
@@ -162,9 +167,10 @@ dlx_torch_open(dlx_state *state, const DLPackExchangeAPI *api, PyObject *x,
     }
     if (source->view.data == NULL && dlx_layout_size(&source->view) != 0) {
         dlx_source_close(source);
-        dlx_raise(state->ExchangeError,
-                  "torch tensor has elements but no memory (a zero tensor of autograd, or "
-                  "freed storage); make it real first, for example with x.clone()");
+        dlx_raise(
+            state->ExchangeError,
+            "torch tensor has elements but no memory (a zero tensor of autograd, or "
+            "freed storage); make it real first, for example with x.clone()");
         return -1;
     }
     return 0;
@@ -246,9 +252,9 @@ dlx_torch_make(dlx_state *state, const dlx_request *request, dlx_source *source)
     }
     if (result != NULL && request->copy == 1 &&
         source->view.device.device_type != kDLCPU) { /* torch's own copy, on C */
-        Py_SETREF(result, PyObject_CallMethod(state->adapters, "copy_torch", "OO", result,
-                                              request->stream != NULL ? request->stream
-                                                                      : Py_None));
+        Py_SETREF(result, PyObject_CallMethod(
+                              state->adapters, "copy_torch", "OO", result,
+                              request->stream != NULL ? request->stream : Py_None));
         state->counts.copies++;
     }
     if (result == NULL) {
@@ -257,7 +263,8 @@ dlx_torch_make(dlx_state *state, const dlx_request *request, dlx_source *source)
     return result;
 }
 
-/* ---- finding the guards' words ---------------------------------------------------- */
+/* ---- finding the guards' words ----------------------------------------------------
+ */
 
 typedef struct specimen {
     PyObject *tensor;

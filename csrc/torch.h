@@ -9,8 +9,8 @@
 #include "source.h"
 
 /* Read a torch tensor. With request->managed the source holds torch's managed tensor,
- * else a reference to the tensor itself. 0, or -1 with ExchangeError set. Refuses conj and
- * neg bits (their values are not what lies in memory) and requires_grad. */
+ * else a reference to the tensor itself. 0, or -1 with ExchangeError set. Refuses conj
+ * and neg bits (their values are not what lies in memory) and requires_grad. */
 int dlx_torch_open(dlx_state *state, const DLPackExchangeAPI *api, PyObject *x,
                    const dlx_request *request, DLX_GIVE dlx_source *source);
 
@@ -28,8 +28,9 @@ DLX_GIVE PyObject *dlx_torch_make(dlx_state *state, const dlx_request *request,
                                   DLX_TAKE dlx_source *source);
 
 /* Find where this torch keeps its conj, neg and autograd state, by comparing specimens:
- * a list of (tensor, cdata, is_conj, is_neg, autograd: 0, 1 or 2 for unknown). True where found; otherwise
- * the guards call torch's methods. Returns a bool, or NULL with an error set. */
+ * a list of (tensor, cdata, is_conj, is_neg, autograd: 0, 1 or 2 for unknown). True
+ * where found; otherwise the guards call torch's methods. Returns a bool, or NULL with
+ * an error set. */
 DLX_GIVE PyObject *dlx_torch_locate(PyObject *module, PyObject *specimens);
 
 #endif

@@ -168,4 +168,3 @@ def run() -> None:
         *_, stale = _hand_off(driver, memory.value, push=False)
     outcome = Outcome(name, returned, waited, finished, right, stale)
     print(json.dumps(outcome._asdict()))
-

@@ -11,7 +11,8 @@
  *   A Python extension writes one method, and has a conforming producer:
  *
  *     static PyObject *
- *     image_dlpack(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
+ *     image_dlpack(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
+ * *names)
  *     {
  *         image *im = (image *)self;
  *         DLTensor view = {im->pixels, {kDLCPU, 0}, 2, {kDLUInt, 8, 1},
@@ -26,23 +27,22 @@
  *   A *managed tensor* describes memory and has a *deleter*. Whoever holds the managed
  *   tensor calls the deleter exactly once; until then shape, strides and memory stand.
  *   A *stream* is the driver's handle as an integer: CUDA's 1 is the legacy default
- *   stream, 2 the per-thread default stream of the calling thread; HIP's 0 is the default
- *   stream. SYCL queues are not handled here.
- *   A *push* makes later work of one stream wait for the work now on another; the host
- *   does not wait.
+ *   stream, 2 the per-thread default stream of the calling thread; HIP's 0 is the
+ * default stream. SYCL queues are not handled here. A *push* makes later work of one
+ * stream wait for the work now on another; the host does not wait.
  *
  * ERRORS
  *
- *   Functions return DLX_OK (0) or a negative number; dlx_error_text() says what it means
- *   and what to do. On failure nothing has been taken and nothing is leaked. The
+ *   Functions return DLX_OK (0) or a negative number; dlx_error_text() says what it
+ * means and what to do. On failure nothing has been taken and nothing is leaked. The
  *   functions whose names begin with dlx_py_ set a Python exception instead.
  *
  * THREADS AND THE GIL
  *
- *   Nothing here keeps state but the addresses of the driver's functions. Every function
- *   may be called from any thread. The dlx_py_ functions need the GIL; the others do not,
- *   and dlx_push() should be called without it (dlx_py_dlpack() sees to that).
- *   Deleters made here may run on any thread, with or without the GIL.
+ *   Nothing here keeps state but the addresses of the driver's functions. Every
+ * function may be called from any thread. The dlx_py_ functions need the GIL; the
+ * others do not, and dlx_push() should be called without it (dlx_py_dlpack() sees to
+ * that). Deleters made here may run on any thread, with or without the GIL.
  */
 #ifndef DLEXCHANGE_DLEXCHANGE_H_
 #define DLEXCHANGE_DLEXCHANGE_H_
@@ -50,7 +50,8 @@
 #include "dlpack_abi.h" /* nothing where dlpack.h came first; dlpack.h may also follow */
 
 #if !defined(DLPACK_MAJOR_VERSION) || DLPACK_MAJOR_VERSION != 1
-#error "dlexchange.h needs DLPack 1.x: the dlpack.h included before it is another version"
+#error \
+    "dlexchange.h needs DLPack 1.x: the dlpack.h included before it is another version"
 #endif
 
 #include <dlfcn.h>
@@ -62,7 +63,8 @@
 extern "C" {
 #endif
 
-/* ==== Errors ======================================================================== */
+/* ==== Errors ========================================================================
+ */
 
 enum {
     DLX_OK = 0,
@@ -74,8 +76,8 @@ enum {
     DLX_BAD_VERSION = -6, /* a managed tensor of another major version */
     DLX_NO_MEMORY = -7,
     DLX_NO_DRIVER = -8, /* no driver library, or one that lacks a function */
-    DLX_CAPTURE = -9,   /* a push between a stream that captures and one that does not */
-    DLX_DRIVER = -10,   /* a driver call failed */
+    DLX_CAPTURE = -9, /* a push between a stream that captures and one that does not */
+    DLX_DRIVER = -10, /* a driver call failed */
 };
 
 /* One sentence on an error. Static storage. */
@@ -83,32 +85,33 @@ static inline const char *
 dlx_error_text(int error)
 {
     switch (error) {
-    case DLX_OK:
-        return "nothing is wrong";
-    case DLX_BAD_SHAPE:
-        return "shape: ndim must be 0 to 64, no extent negative, and the size countable";
-    case DLX_BAD_DTYPE:
-        return "dtype: code, bits and lanes must be a type of DLPack 1.3 with one lane";
-    case DLX_BAD_DATA:
-        return "data: NULL although the tensor has elements";
-    case DLX_BAD_DEVICE:
-        return "device: no streams that dlexchange.h drives (CUDA and ROCm only)";
-    case DLX_BAD_STREAM:
-        return "stream: on CUDA pass 1 (legacy), 2 (per-thread) or a handle, never 0";
-    case DLX_BAD_VERSION:
-        return "version: only DLPack 1.x can be read; ask for max_version=(1, 3)";
-    case DLX_NO_MEMORY:
-        return "out of memory";
-    case DLX_NO_DRIVER:
-        return "no usable driver library (libcuda.so.1 or libamdhip64.so)";
-    case DLX_CAPTURE:
-        return "one of the streams is capturing a graph and the other is not";
-    default:
-        return "a driver call failed";
+        case DLX_OK:
+            return "nothing is wrong";
+        case DLX_BAD_SHAPE:
+            return "shape: ndim must be 0 to 64, no extent negative, and the size countable";
+        case DLX_BAD_DTYPE:
+            return "dtype: code, bits and lanes must be a type of DLPack 1.3 with one lane";
+        case DLX_BAD_DATA:
+            return "data: NULL although the tensor has elements";
+        case DLX_BAD_DEVICE:
+            return "device: no streams that dlexchange.h drives (CUDA and ROCm only)";
+        case DLX_BAD_STREAM:
+            return "stream: on CUDA pass 1 (legacy), 2 (per-thread) or a handle, never 0";
+        case DLX_BAD_VERSION:
+            return "version: only DLPack 1.x can be read; ask for max_version=(1, 3)";
+        case DLX_NO_MEMORY:
+            return "out of memory";
+        case DLX_NO_DRIVER:
+            return "no usable driver library (libcuda.so.1 or libamdhip64.so)";
+        case DLX_CAPTURE:
+            return "one of the streams is capturing a graph and the other is not";
+        default:
+            return "a driver call failed";
     }
 }
 
-/* ==== Descriptions ================================================================== */
+/* ==== Descriptions ==================================================================
+ */
 
 /* Number of elements, or -1 where the shape is impossible or too large to count. */
 static inline int64_t
@@ -140,8 +143,10 @@ dlx_size(const DLTensor *tensor)
 static inline int
 dlx_check(const DLTensor *tensor)
 {
-    static const uint8_t narrowest[] = {8, 8, 16, 64, 16, 64, 8, 8, 8, 8, 8, 8, 8, 8, 8};
-    static const uint8_t widest[] = {64, 64, 64, 64, 16, 128, 8, 8, 8, 8, 8, 8, 8, 8, 8};
+    static const uint8_t narrowest[] = {8, 8, 16, 64, 16, 64, 8, 8,
+                                        8, 8, 8,  8,  8,  8,  8};
+    static const uint8_t widest[] = {64, 64, 64, 64, 16, 128, 8, 8,
+                                     8,  8,  8,  8,  8,  8,   8};
     unsigned code = tensor->dtype.code, bits = tensor->dtype.bits;
     int64_t size = dlx_size(tensor), reach = 0, i;
     if (size < 0) {
@@ -153,7 +158,8 @@ dlx_check(const DLTensor *tensor)
     }
     for (i = 0; i < tensor->ndim && tensor->strides != NULL && size > 0; i++) {
         int64_t step = tensor->strides[i], extent = tensor->shape[i] - 1;
-        if (extent > 0 && (step > INT64_MAX / 64 / extent || step < INT64_MIN / 64 / extent)) {
+        if (extent > 0 &&
+            (step > INT64_MAX / 64 / extent || step < INT64_MIN / 64 / extent)) {
             return DLX_BAD_SHAPE;
         }
         reach += (step < 0 ? -step : step) * extent;
@@ -164,7 +170,8 @@ dlx_check(const DLTensor *tensor)
     return size > 0 && tensor->data == NULL ? DLX_BAD_DATA : DLX_OK;
 }
 
-/* ==== Export ======================================================================== */
+/* ==== Export ========================================================================
+ */
 
 /* What becomes of the owner when an export ends. It runs on any thread, with or without
  * the GIL, perhaps inside a driver's callback: it must not block, drive or raise. */
@@ -204,8 +211,9 @@ dlx_delete_legacy(DLManagedTensor *self)
 }
 
 /* The common part of both forms: the struct, with a copy of shape and strides. Strides
- * that were left out (NULL) become row-major ones; those of extents 1 and of empty tensors
- * mean nothing and become plain; data of an empty tensor becomes NULL. Private. */
+ * that were left out (NULL) become row-major ones; those of extents 1 and of empty
+ * tensors mean nothing and become plain; data of an empty tensor becomes NULL. Private.
+ */
 static inline dlx_exported *
 dlx_exported_new(const DLTensor *view, DLTensor *out, void *owner, dlx_drop drop)
 {
@@ -239,9 +247,9 @@ dlx_exported_new(const DLTensor *view, DLTensor *out, void *owner, dlx_drop drop
  *
  * flags: DLPACK_FLAG_BITMASK_READ_ONLY and its like, or 0.
  * Owns: on success *out belongs to the caller, who hands it to a consumer or calls its
- * deleter; `owner` belongs to *out, whose deleter calls drop(owner). `view` is copied, with
- * its shape and strides. On failure `owner` is still the caller's.
- * Orders: nothing. GIL: any. */
+ * deleter; `owner` belongs to *out, whose deleter calls drop(owner). `view` is copied,
+ * with its shape and strides. On failure `owner` is still the caller's. Orders:
+ * nothing. GIL: any. */
 static inline int
 dlx_export(const DLTensor *view, uint64_t flags, void *owner, dlx_drop drop,
            struct DLManagedTensorVersioned **out)
@@ -268,7 +276,8 @@ dlx_export(const DLTensor *view, uint64_t flags, void *owner, dlx_drop drop,
 
 /* The same in the unversioned form, which has no flags: never for read-only memory. */
 static inline int
-dlx_export_legacy(const DLTensor *view, void *owner, dlx_drop drop, DLManagedTensor **out)
+dlx_export_legacy(const DLTensor *view, void *owner, dlx_drop drop,
+                  DLManagedTensor **out)
 {
     DLTensor tensor;
     dlx_exported *self;
@@ -311,7 +320,8 @@ dlx_gather(const DLTensor *tensor, void *out)
     }
 }
 
-/* ==== Import ======================================================================== */
+/* ==== Import ========================================================================
+ */
 
 /* Memory of somebody else's that we hold. Zero it to have an empty one. */
 typedef struct dlx_imported {
@@ -322,9 +332,10 @@ typedef struct dlx_imported {
     DLManagedTensor *legacy;
 } dlx_imported;
 
-/* Give the memory back, now: its deleter runs in this call. Where a device may still use
- * the memory, dlx_push() from the stream that used it to the stream the producer works on
- * first. Idempotent. GIL: any; a Python producer's deleter takes it where it needs it. */
+/* Give the memory back, now: its deleter runs in this call. Where a device may still
+ * use the memory, dlx_push() from the stream that used it to the stream the producer
+ * works on first. Idempotent. GIL: any; a Python producer's deleter takes it where it
+ * needs it. */
 static inline void
 dlx_release(dlx_imported *self)
 {
@@ -341,9 +352,9 @@ dlx_release(dlx_imported *self)
 
 /* Take a managed tensor, and look at it.
  *
- * Owns: on success `managed` belongs to *out: dlx_release() it. On failure it is still the
- * caller's, who calls its deleter; where the error is DLX_BAD_VERSION nothing but version
- * and deleter may be touched. Orders: nothing. GIL: any. */
+ * Owns: on success `managed` belongs to *out: dlx_release() it. On failure it is still
+ * the caller's, who calls its deleter; where the error is DLX_BAD_VERSION nothing but
+ * version and deleter may be touched. Orders: nothing. GIL: any. */
 static inline int
 dlx_import(struct DLManagedTensorVersioned *managed, dlx_imported *out)
 {
@@ -374,7 +385,8 @@ dlx_import_legacy(DLManagedTensor *managed, dlx_imported *out)
     return error;
 }
 
-/* ==== Order ========================================================================= */
+/* ==== Order =========================================================================
+ */
 
 /* The driver's functions; CUDA's status 0 and HIP's are success. Private. */
 typedef struct dlx_driver {
@@ -392,14 +404,14 @@ typedef struct dlx_driver {
     int (*event_destroy)(void *event);
 } dlx_driver;
 
-#define DLX_SYMBOL(field, name)                                                        \
-    do {                                                                               \
-        *(void **)(void *)&driver->field = dlsym(library, name);                       \
-        missing = missing || driver->field == NULL;                                    \
+#define DLX_SYMBOL(field, name)                                  \
+    do {                                                         \
+        *(void **)(void *)&driver->field = dlsym(library, name); \
+        missing = missing || driver->field == NULL;              \
     } while (0)
 
-/* Load a driver. Private. DLEXCHANGE_CUDA_DRIVER names another library, as in the package.
- * Loading twice is harmless: the system counts. */
+/* Load a driver. Private. DLEXCHANGE_CUDA_DRIVER names another library, as in the
+ * package. Loading twice is harmless: the system counts. */
 static inline int
 dlx_driver_open(int32_t device_type, dlx_driver *driver)
 {
@@ -478,12 +490,12 @@ dlx_leave(const dlx_driver *driver, int before)
 /* Make later work of `to` wait for all work now on `from`. Both are streams of `device`
  * (kDLCUDA or kDLROCM). One and the same stream: nothing, no driver call.
  *
- * A capture is asked after first, and nothing is recorded where only one of the two streams
- * captures: a wrong wait would spoil the capture.
+ * A capture is asked after first, and nothing is recorded where only one of the two
+ * streams captures: a wrong wait would spoil the capture.
  *
- * Orders: `to` after `from`. Blocks: never the host. GIL: release it. The event is made and
- * destroyed in the call; the driver keeps what it needs of it. (The Python package keeps
- * events in a pool instead; use it where the last microsecond counts.) */
+ * Orders: `to` after `from`. Blocks: never the host. GIL: release it. The event is made
+ * and destroyed in the call; the driver keeps what it needs of it. (The Python package
+ * keeps events in a pool instead; use it where the last microsecond counts.) */
 static inline int
 dlx_push(DLDevice device, uintptr_t from, uintptr_t to)
 {
@@ -529,18 +541,24 @@ dlx_push(DLDevice device, uintptr_t from, uintptr_t to)
 #ifdef __cplusplus
 } /* extern "C" */
 
-/* ==== C++ =========================================================================== */
+/* ==== C++ ===========================================================================
+ */
 
-namespace dlx {
+namespace dlx
+{
 
 /* Memory of somebody else's, given back with the object. Move-only.
  *
  *     dlx::imported x(managed);               // throws nothing; look at x.error()
  *     use(x->data, x->shape);
  */
-class imported {
-  public:
-    imported() noexcept : error_(DLX_OK) { clear(); }
+class imported
+{
+   public:
+    imported() noexcept : error_(DLX_OK)
+    {
+        clear();
+    }
     /* Takes `managed` also where it cannot be read: its deleter has run then. */
     explicit imported(struct DLManagedTensorVersioned *managed) noexcept
     {
@@ -566,19 +584,37 @@ class imported {
     }
     imported(const imported &) = delete;
     imported &operator=(const imported &) = delete;
-    ~imported() { dlx_release(&held_); }
+    ~imported()
+    {
+        dlx_release(&held_);
+    }
 
-    int error() const noexcept { return error_; }
-    const DLTensor *operator->() const noexcept { return &held_.tensor; }
-    const DLTensor &tensor() const noexcept { return held_.tensor; }
+    int error() const noexcept
+    {
+        return error_;
+    }
+    const DLTensor *operator->() const noexcept
+    {
+        return &held_.tensor;
+    }
+    const DLTensor &tensor() const noexcept
+    {
+        return held_.tensor;
+    }
     bool is_read_only() const noexcept
     {
         return (held_.flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
     }
-    dlx_imported *get() noexcept { return &held_; } /* for dlx_py_import() to fill */
+    dlx_imported *get() noexcept
+    {
+        return &held_;
+    } /* for dlx_py_import() to fill */
 
-  private:
-    void clear() noexcept { memset(&held_, 0, sizeof held_); }
+   private:
+    void clear() noexcept
+    {
+        memset(&held_, 0, sizeof held_);
+    }
     dlx_imported held_;
     int error_;
 };

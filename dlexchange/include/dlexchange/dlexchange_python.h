@@ -3,8 +3,9 @@
  * dlexchange_python.h: the part of dlexchange.h that needs Python. Included by it where
  * Python.h came first; do not include it by itself.
  *
- * GIL: held by every caller. Errors: NULL or -1 with a Python exception set. Memory that
- * cannot be exchanged is a BufferError; a wrong argument a TypeError or ValueError.
+ * GIL: held by every caller. Errors: NULL or -1 with a Python exception set. Memory
+ * that cannot be exchanged is a BufferError; a wrong argument a TypeError or
+ * ValueError.
  */
 #ifndef DLEXCHANGE_DLEXCHANGE_PYTHON_H_
 #define DLEXCHANGE_DLEXCHANGE_PYTHON_H_
@@ -48,14 +49,16 @@ dlx_py_drop(void *owner)
     PyGILState_Release(gil);
 }
 
-/* ---- Capsules ---------------------------------------------------------------------- */
+/* ---- Capsules ----------------------------------------------------------------------
+ */
 
 static inline void
 dlx_py_destroy_versioned(PyObject *capsule)
 {
     if (PyCapsule_IsValid(capsule, "dltensor_versioned")) { /* else it was consumed */
         struct DLManagedTensorVersioned *managed =
-            (struct DLManagedTensorVersioned *)PyCapsule_GetPointer(capsule, "dltensor_versioned");
+            (struct DLManagedTensorVersioned *)PyCapsule_GetPointer(
+                capsule, "dltensor_versioned");
         if (managed->deleter != NULL) {
             managed->deleter(managed);
         }
@@ -74,8 +77,8 @@ dlx_py_destroy_legacy(PyObject *capsule)
     }
 }
 
-/* Export `view` in a capsule, versioned or not; `owner` is kept until it is deleted, and
- * the caller's reference stays the caller's. Orders nothing. */
+/* Export `view` in a capsule, versioned or not; `owner` is kept until it is deleted,
+ * and the caller's reference stays the caller's. Orders nothing. */
 static inline PyObject *
 dlx_py_capsule(const DLTensor *view, uint64_t flags, PyObject *owner, int versioned)
 {
@@ -88,9 +91,9 @@ dlx_py_capsule(const DLTensor *view, uint64_t flags, PyObject *owner, int versio
         return dlx_py_raise(error);
     }
     Py_INCREF(owner); /* the export's reference */
-    capsule = versioned
-                  ? PyCapsule_New(managed, "dltensor_versioned", dlx_py_destroy_versioned)
-                  : PyCapsule_New(legacy, "dltensor", dlx_py_destroy_legacy);
+    capsule = versioned ? PyCapsule_New(managed, "dltensor_versioned",
+                                        dlx_py_destroy_versioned)
+                        : PyCapsule_New(legacy, "dltensor", dlx_py_destroy_legacy);
     if (capsule == NULL && versioned) {
         managed->deleter(managed);
     } else if (capsule == NULL) {
@@ -99,11 +102,13 @@ dlx_py_capsule(const DLTensor *view, uint64_t flags, PyObject *owner, int versio
     return capsule;
 }
 
-/* ---- __dlpack__ -------------------------------------------------------------------- */
+/* ---- __dlpack__ --------------------------------------------------------------------
+ */
 
 /* What a consumer asked for. Private. */
 typedef struct dlx_py_asked {
-    PyObject *stream, *max_version, *dl_device, *copy; /* borrowed; None where left out */
+    PyObject *stream, *max_version, *dl_device,
+        *copy; /* borrowed; None where left out */
     int versioned;
 } dlx_py_asked;
 
@@ -136,8 +141,8 @@ dlx_py_pair(PyObject *value, const char *keyword, long *first, long *second)
             return 0;
         }
     }
-    PyErr_Format(PyExc_TypeError, "%s must be a pair of integers or None, not %R", keyword,
-                 value);
+    PyErr_Format(PyExc_TypeError, "%s must be a pair of integers or None, not %R",
+                 keyword, value);
     return -1;
 }
 
@@ -158,9 +163,10 @@ dlx_py_judge(dlx_py_asked *asked, const DLTensor *view)
     }
     asked->versioned = major >= 1;
     if (type != here || id != view->device.device_id) {
-        PyErr_Format(PyExc_BufferError,
-                     "this array is on device (%d, %d) and cannot be exported to (%ld, %ld)",
-                     (int)here, (int)view->device.device_id, type, id);
+        PyErr_Format(
+            PyExc_BufferError,
+            "this array is on device (%d, %d) and cannot be exported to (%ld, %ld)",
+            (int)here, (int)view->device.device_id, type, id);
         return -1;
     }
     return 0;
@@ -176,7 +182,8 @@ dlx_py_order(const DLTensor *view, PyObject *stream, const uintptr_t *pending, s
     int error = DLX_OK;
     if (device.device_type != kDLCUDA && device.device_type != kDLROCM) {
         if (stream != Py_None) {
-            PyErr_SetString(PyExc_BufferError, "host memory has no stream: pass stream=None");
+            PyErr_SetString(PyExc_BufferError,
+                            "host memory has no stream: pass stream=None");
             return -1;
         }
         return 0;
@@ -231,7 +238,8 @@ dlx_py_copied(const DLTensor *view, int versioned)
         return dlx_py_raise(error);
     }
     if (view->device.device_type != kDLCPU) {
-        PyErr_SetString(PyExc_BufferError, "device memory cannot be copied by this producer");
+        PyErr_SetString(PyExc_BufferError,
+                        "device memory cannot be copied by this producer");
         return NULL;
     }
     for (i = view->ndim - 1; i >= 0 && view->strides == NULL; i--) {
@@ -259,8 +267,8 @@ dlx_py_copied(const DLTensor *view, int versioned)
 
 /* What both forms of __dlpack__ do once they know what is asked. Private. */
 static inline PyObject *
-dlx_py_answer(dlx_py_asked *asked, const DLTensor *view, uint64_t flags, PyObject *owner,
-              const uintptr_t *pending, size_t n)
+dlx_py_answer(dlx_py_asked *asked, const DLTensor *view, uint64_t flags,
+              PyObject *owner, const uintptr_t *pending, size_t n)
 {
     if (dlx_py_judge(asked, view) < 0 ||
         dlx_py_order(view, asked->stream, pending, n) < 0) {
@@ -270,8 +278,9 @@ dlx_py_answer(dlx_py_asked *asked, const DLTensor *view, uint64_t flags, PyObjec
         return dlx_py_copied(view, asked->versioned);
     }
     if (!asked->versioned && (flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0) {
-        PyErr_SetString(PyExc_BufferError,
-                        "read-only memory needs max_version=(1, 0) or higher, or copy=True");
+        PyErr_SetString(
+            PyExc_BufferError,
+            "read-only memory needs max_version=(1, 0) or higher, or copy=True");
         return NULL;
     }
     return dlx_py_capsule(view, flags, owner, asked->versioned);
@@ -279,14 +288,14 @@ dlx_py_answer(dlx_py_asked *asked, const DLTensor *view, uint64_t flags, PyObjec
 
 /* The whole of __dlpack__, for a method with METH_FASTCALL | METH_KEYWORDS.
  *
- * view: the memory as it is now. flags: READ_ONLY or 0. owner: kept until the consumer is
- * done, mostly self. pending: streams with work on the memory, n of them; each is pushed
- * into the consumer's stream. n 0: nothing is pending.
+ * view: the memory as it is now. flags: READ_ONLY or 0. owner: kept until the consumer
+ * is done, mostly self. pending: streams with work on the memory, n of them; each is
+ * pushed into the consumer's stream. n 0: nothing is pending.
  *
- * Reads stream, max_version, dl_device and copy as the array API standard has them; copies
- * host memory for copy=True; refuses to copy device memory, which the consumer can do.
- * Returns a new capsule. Orders: the consumer's stream after all pending ones, within the
- * call. Blocks: never the host. */
+ * Reads stream, max_version, dl_device and copy as the array API standard has them;
+ * copies host memory for copy=True; refuses to copy device memory, which the consumer
+ * can do. Returns a new capsule. Orders: the consumer's stream after all pending ones,
+ * within the call. Blocks: never the host. */
 static inline PyObject *
 dlx_py_dlpack(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
               const DLTensor *view, uint64_t flags, PyObject *owner,
@@ -308,8 +317,8 @@ dlx_py_dlpack(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
 
 /* The same for binding tools that hand keywords over in a dict (or NULL). */
 static inline PyObject *
-dlx_py_dlpack_dict(PyObject *kwargs, const DLTensor *view, uint64_t flags, PyObject *owner,
-                   const uintptr_t *pending, size_t n)
+dlx_py_dlpack_dict(PyObject *kwargs, const DLTensor *view, uint64_t flags,
+                   PyObject *owner, const uintptr_t *pending, size_t n)
 {
     dlx_py_asked asked = {Py_None, Py_None, Py_None, Py_None, 0};
     PyObject *name, *value;
@@ -329,21 +338,24 @@ dlx_py_dlpack_device(DLDevice device)
     return Py_BuildValue("(ii)", (int)device.device_type, (int)device.device_id);
 }
 
-/* ---- from_dlpack ------------------------------------------------------------------- */
+/* ---- from_dlpack -------------------------------------------------------------------
+ */
 
-/* Claim a capsule: it is renamed and *out holds the tensor, in one step. 0, or -1: then the
- * capsule is as it was, or its deleter has run. */
+/* Claim a capsule: it is renamed and *out holds the tensor, in one step. 0, or -1: then
+ * the capsule is as it was, or its deleter has run. */
 static inline int
 dlx_py_claim(PyObject *capsule, dlx_imported *out)
 {
     int error, versioned = PyCapsule_IsValid(capsule, "dltensor_versioned");
     if (!versioned && !PyCapsule_IsValid(capsule, "dltensor")) {
-        PyErr_SetString(PyExc_BufferError, "no DLPack capsule, or one that was consumed");
+        PyErr_SetString(PyExc_BufferError,
+                        "no DLPack capsule, or one that was consumed");
         return -1;
     }
     if (versioned) {
         struct DLManagedTensorVersioned *managed =
-            (struct DLManagedTensorVersioned *)PyCapsule_GetPointer(capsule, "dltensor_versioned");
+            (struct DLManagedTensorVersioned *)PyCapsule_GetPointer(
+                capsule, "dltensor_versioned");
         (void)PyCapsule_SetName(capsule, "used_dltensor_versioned");
         error = dlx_import(managed, out);
         if (error != DLX_OK && managed->deleter != NULL) {
@@ -365,14 +377,16 @@ dlx_py_claim(PyObject *capsule, dlx_imported *out)
     return 0;
 }
 
-/* Take the memory of any producer, ordered into `stream` (where the memory is on a device;
- * CUDA: 1, 2 or a handle). A producer that does not know max_version is asked again without.
+/* Take the memory of any producer, ordered into `stream` (where the memory is on a
+ * device; CUDA: 1, 2 or a handle). A producer that does not know max_version is asked
+ * again without.
  *
  * Owns: *out; dlx_release() it. Orders: `stream` after the producer's work. */
 static inline int
 dlx_py_import(PyObject *x, uintptr_t stream, dlx_imported *out)
 {
-    PyObject *device = NULL, *method = NULL, *none = NULL, *kwargs = NULL, *capsule = NULL;
+    PyObject *device = NULL, *method = NULL, *none = NULL, *kwargs = NULL,
+             *capsule = NULL;
     int type, id, status = -1;
     device = PyObject_CallMethod(x, "__dlpack_device__", NULL);
     if (device == NULL || !PyArg_ParseTuple(device, "ii", &type, &id)) {
@@ -412,15 +426,18 @@ fail:
     return status;
 }
 
-/* ---- The C exchange API ------------------------------------------------------------ */
+/* ---- The C exchange API ------------------------------------------------------------
+ */
 
 #if DLPACK_MINOR_VERSION >= 3
 
-/* A managed_tensor_allocator for libraries without one of their own: host memory. It needs
- * no GIL. */
+/* A managed_tensor_allocator for libraries without one of their own: host memory. It
+ * needs no GIL. */
 static inline int
-dlx_allocate_host(DLTensor *prototype, struct DLManagedTensorVersioned **out, void *error_ctx,
-                  void (*set_error)(void *error_ctx, const char *kind, const char *message))
+dlx_allocate_host(DLTensor *prototype, struct DLManagedTensorVersioned **out,
+                  void *error_ctx,
+                  void (*set_error)(void *error_ctx, const char *kind,
+                                    const char *message))
 {
     DLTensor view = *prototype;
     int64_t size = dlx_size(&view);
@@ -432,8 +449,8 @@ dlx_allocate_host(DLTensor *prototype, struct DLManagedTensorVersioned **out, vo
     view.byte_offset = 0;
     error = view.device.device_type != kDLCPU ? DLX_BAD_DEVICE
             : size < 0                        ? DLX_BAD_SHAPE
-            : view.data == NULL               ? DLX_NO_MEMORY
-                                              : dlx_export(&view, 0, view.data, free, out);
+            : view.data == NULL ? DLX_NO_MEMORY
+                                : dlx_export(&view, 0, view.data, free, out);
     if (error != DLX_OK) {
         free(view.data);
         set_error(error_ctx, error == DLX_NO_MEMORY ? "MemoryError" : "BufferError",
@@ -456,11 +473,11 @@ dlx_no_work_stream(DLDeviceType device_type, int32_t device_id, void **out)
 /* Fill in `table` (static storage: it lives until the process ends) and put it on the
  * type as __dlpack_c_exchange_api__.
  *
- * from_object: makes a managed tensor of an object of the type. It may not order, copy or
- * wait: memory with pending work is the consumer's to order, on the stream that work_stream
- * gives. to_object: makes an object of a managed tensor; it takes the tensor only on
- * success. work_stream: the library's current stream in the calling thread, or NULL here
- * for host memory only. 0 or -1. */
+ * from_object: makes a managed tensor of an object of the type. It may not order, copy
+ * or wait: memory with pending work is the consumer's to order, on the stream that
+ * work_stream gives. to_object: makes an object of a managed tensor; it takes the
+ * tensor only on success. work_stream: the library's current stream in the calling
+ * thread, or NULL here for host memory only. 0 or -1. */
 static inline int
 dlx_py_add_exchange_api(PyTypeObject *type, DLPackExchangeAPI *table,
                         DLPackManagedTensorFromPyObjectNoSync from_object,
