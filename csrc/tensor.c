@@ -92,11 +92,10 @@ fail:
 }
 
 static void
-tensor_dealloc(PyObject *self)
+tensor_end(dlx_tensor *tensor)
 {
-    dlx_tensor *tensor = (dlx_tensor *)self;
     dlx_state *state = tensor->state;
-    PyTypeObject *type = Py_TYPE(self);
+    PyTypeObject *type = Py_TYPE(tensor);
     dlx_hold hold = tensor->hold;
     if (tensor->far_dims != NULL) {
         free(tensor->far_dims);
@@ -110,10 +109,34 @@ tensor_dealloc(PyObject *self)
         state->free_tensors = tensor;
         state->free_tensors_count++;
     } else {
-        PyObject_Free(self);
+        PyObject_Free(tensor);
         Py_DECREF(type);
     }
     dlx_hold_end(&hold); /* last: it may run anything, also us */
+}
+
+/* Each Tensor may keep the next: a buffer handed to and fro makes a chain. Beyond this
+ * depth its end waits for the outermost call, for the C stack is short. */
+#define MAX_UNWINDING 64
+
+static void
+tensor_dealloc(PyObject *self)
+{
+    dlx_tensor *tensor = (dlx_tensor *)self;
+    dlx_state *state = tensor->state;
+    if (state->unwinding >= MAX_UNWINDING) {
+        tensor->next_free = state->late_tensors;
+        state->late_tensors = tensor;
+        return;
+    }
+    state->unwinding++;
+    tensor_end(tensor);
+    while (state->unwinding == 1 && state->late_tensors != NULL) {
+        tensor = state->late_tensors;
+        state->late_tensors = tensor->next_free;
+        tensor_end(tensor);
+    }
+    state->unwinding--;
 }
 
 int
