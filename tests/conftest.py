@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.live import settle
 
 import dlexchange as dx
+
+settings.register_profile(
+    "dlexchange",
+    deadline=None,  # nothing here asserts on time
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+)
+settings.load_profile("dlexchange")
 
 
 @pytest.fixture(autouse=True)

@@ -148,6 +148,7 @@ def test_producer_object_lives_as_long_as_its_memory():
     assert settle(lambda: alive() is None)
 
 
+@pytest.mark.slow
 def test_long_chains_end_without_ending_the_stack():
     child.run(
         """
@@ -374,6 +375,7 @@ def test_close_while_a_large_copy_runs_without_the_gil():
             assert result is None or np.array_equal(result, source)
 
 
+@pytest.mark.slow
 def test_shape_may_change_while_a_large_copy_runs():
     """The copy is made without the GIL; reading the producer's shape there crashed."""
     child.run(
