@@ -51,6 +51,19 @@ dlx_source_check(dlx_state *state, dlx_source *source)
 
 #define LARGE_COPY (1 << 16)
 
+/* Take shape and strides over: the producer's may change or go while the GIL is away. */
+static void
+own_dims(dlx_source *source)
+{
+    size_t nbytes = (size_t)source->view.ndim * sizeof *source->shape;
+    if (nbytes > 0) {
+        memmove(source->shape, source->view.shape, nbytes);
+        memmove(source->strides, source->view.strides, nbytes);
+    }
+    source->view.shape = source->shape;
+    source->view.strides = source->strides;
+}
+
 int
 dlx_source_copy(dlx_state *state, dlx_source *source)
 {
@@ -70,6 +83,7 @@ dlx_source_copy(dlx_state *state, dlx_source *source)
         PyErr_NoMemory();
         return -1;
     }
+    own_dims(source);
     if (nbytes >= LARGE_COPY) {
         Py_BEGIN_ALLOW_THREADS
         plain = dlx_layout_gather(&source->view, padded, memory);

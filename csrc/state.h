@@ -131,6 +131,8 @@ typedef struct dlx_state {
     int free_blocks_count;
     struct dlx_tensor *free_tensors;
     int free_tensors_count;
+    struct dlx_tensor *late_tensors; /* at the end of a long chain; see tensor.c */
+    int unwinding;
 
     dlx_counts counts;
     bool strict;

@@ -132,6 +132,30 @@ tensor_dealloc(PyObject *self)
     }
 }
 
+/* Each Tensor may keep the next: a buffer handed to and fro makes a chain. Beyond this
+ * depth its end waits for the outermost call, for the C stack is short. */
+#define MAX_UNWINDING 64
+
+static void
+tensor_dealloc(PyObject *self)
+{
+    dlx_tensor *tensor = (dlx_tensor *)self;
+    dlx_state *state = tensor->state;
+    if (state->unwinding >= MAX_UNWINDING) {
+        tensor->next_free = state->late_tensors;
+        state->late_tensors = tensor;
+        return;
+    }
+    state->unwinding++;
+    tensor_end(tensor);
+    while (state->unwinding == 1 && state->late_tensors != NULL) {
+        tensor = state->late_tensors;
+        state->late_tensors = tensor->next_free;
+        tensor_end(tensor);
+    }
+    state->unwinding--;
+}
+
 int
 dlx_tensor_open(dlx_state *state, PyObject *x, dlx_source *source)
 {

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+from support.live import settle
 
 import dlexchange as dx
-from dlexchange.testing import drain
 
-#: Frameworks free some memory on threads of their own, a little later.
-PATIENCE = 50
+settings.register_profile(
+    "dlexchange",
+    deadline=None,  # nothing here asserts on time
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+)
+settings.load_profile("dlexchange")
 
 
 @pytest.fixture(autouse=True)
@@ -22,9 +27,5 @@ def nothing_left_alive() -> Iterator[None]:
     """
     before = dx.stats()
     yield
-    for _ in range(PATIENCE):
-        if dx.stats().live <= before.live:
-            return
-        gc.collect()  # cycles of the test's own
-        drain()
-    pytest.fail(f"still alive after the test: {dx.stats()}")
+    if not settle(lambda: dx.stats().live <= before.live):
+        pytest.fail(f"still alive after the test: {dx.stats()}")

@@ -199,6 +199,7 @@ def test_jax_without_x64_takes_what_needs_no_narrowing():
     assert dx.to_jax(array, copy=False).unsafe_buffer_pointer() == array.ctypes.data
 
 
+@pytest.mark.slow
 def test_jax_with_x64_keeps_64_bits():
     child.run(
         """
@@ -320,6 +321,7 @@ def test_half_complex_of_torch_goes_round_and_nowhere_else():
         dx.to_jax(tensor)
 
 
+@pytest.mark.slow
 def test_numpy_without_ml_dtypes_says_what_to_install():
     child.run(
         """
@@ -338,6 +340,7 @@ def test_numpy_without_ml_dtypes_says_what_to_install():
     )
 
 
+@pytest.mark.slow
 def test_jax_by_its_public_import_gives_the_same():
     """The way out where jaxlib's inner functions are not as they were."""
     child.run(

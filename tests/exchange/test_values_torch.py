@@ -93,7 +93,7 @@ VIEWS = {
     "conj": lambda t: t.conj(),
     "neg": lambda t: torch._neg_view(t),
     "reversed": lambda t: t.permute(tuple(reversed(range(t.ndim)))),
-    "adjoint": lambda t: t.mH,
+    "adjoint": lambda t: t.transpose(-2, -1).conj(),
     "real": lambda t: t.real,
     "imag": lambda t: t.imag,
     "view_as_real": lambda t: torch.view_as_real(t),
@@ -243,6 +243,7 @@ def test_guard_refuses_specimens_that_are_none(wrong):
         assert dx._core._torch_locate(torch_adapter._specimens()) is True
 
 
+@pytest.mark.slow
 def test_guard_is_found_by_the_first_hand_off_of_a_process():
     child.run(
         """
