@@ -16,7 +16,7 @@
 #include "tensor.h"
 #include "torch.h"
 
-/* ---- what is refused ------------------------------------------------------------- */
+/* ---- what is refused ---- */
 
 int
 dlx_source_refuse(dlx_state *state, const char *framework, dlx_fault fault,
@@ -46,23 +46,9 @@ dlx_source_check(dlx_state *state, dlx_source *source)
     return 0;
 }
 
-/* ---- copies -----------------------------------------------------------------------
- */
+/* ---- copies ---- */
 
 #define LARGE_COPY (1 << 16)
-
-/* Take shape and strides over: the producer's may change or go while the GIL is away. */
-static void
-own_dims(dlx_source *source)
-{
-    size_t nbytes = (size_t)source->view.ndim * sizeof *source->shape;
-    if (nbytes > 0) {
-        memmove(source->shape, source->view.shape, nbytes);
-        memmove(source->strides, source->view.strides, nbytes);
-    }
-    source->view.shape = source->shape;
-    source->view.strides = source->strides;
-}
 
 int
 dlx_source_copy(dlx_state *state, dlx_source *source)
@@ -83,7 +69,7 @@ dlx_source_copy(dlx_state *state, dlx_source *source)
         PyErr_NoMemory();
         return -1;
     }
-    own_dims(source);
+    dlx_source_own_dims(source); /* they may go while the GIL is away */
     if (nbytes >= LARGE_COPY) {
         Py_BEGIN_ALLOW_THREADS
         plain = dlx_layout_gather(&source->view, padded, memory);
@@ -98,12 +84,8 @@ dlx_source_copy(dlx_state *state, dlx_source *source)
                   "contiguous");
         return -1;
     }
-    int32_t ndim = source->view.ndim;
-    dlx_dims_copy(source->shape, source->view.shape, ndim);
-    dlx_source_close(source); /* the shape may have belonged to what goes here */
-    source->view.shape = source->shape;
-    dlx_layout_compact_strides(ndim, source->shape, source->strides);
-    source->view.strides = source->strides;
+    dlx_source_close(source);
+    dlx_layout_compact_strides(source->view.ndim, source->shape, source->strides);
     source->view.data = memory;
     source->view.byte_offset = 0;
     source->view.device = (DLDevice){kDLCPU, 0};
@@ -142,8 +124,7 @@ producer_refused(dlx_state *state, const char *framework)
     return -1;
 }
 
-/* ---- __dlpack__ -------------------------------------------------------------------
- */
+/* ---- __dlpack__ ---- */
 
 /* Give up the keywords of ours that, by the pending TypeError, the producer does not
  * know: those it names, or all where it names none. False, and the error stays, where

@@ -7,8 +7,7 @@
 
 #include "arguments.h"
 
-/* ---- the object -------------------------------------------------------------------
- */
+/* ---- the object ---- */
 
 /* A description seldom outlives the export it was made for. */
 #define MAX_SPARE 8
@@ -155,8 +154,7 @@ description_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return PyVectorcall_Call((PyObject *)type, args, kwargs);
 }
 
-/* ---- attributes -------------------------------------------------------------------
- */
+/* ---- attributes ---- */
 
 static DLX_GIVE PyObject *
 tuple_of(int32_t n, const int64_t *values)

@@ -12,8 +12,7 @@
 #include "layout.h"
 #include "order.h"
 
-/* ---- faults -----------------------------------------------------------------------
- */
+/* ---- faults ---- */
 
 /* Say which field is wrong; what was raised so far becomes the cause. Always -1. */
 static int
@@ -57,8 +56,7 @@ check(dlx_state *state, const dlx_description *self, PyObject *const *fields)
     return wrong_field(state, "shape", fields[DLX_FIELD_SHAPE], why);
 }
 
-/* ---- fields -----------------------------------------------------------------------
- */
+/* ---- fields ---- */
 
 static int
 read_address(dlx_state *state, PyObject *value, void **out)
@@ -197,8 +195,7 @@ read_device(dlx_state *state, PyObject *spec, DLDevice *out)
     return 0;
 }
 
-/* ---- streams ----------------------------------------------------------------------
- */
+/* ---- streams ---- */
 
 /* Read one stream of the field. -1 is true in `vouched`. */
 static int
@@ -300,8 +297,7 @@ read_allocation(dlx_state *state, dlx_description *self, PyObject *value)
     return 0;
 }
 
-/* ---- all of it --------------------------------------------------------------------
- */
+/* ---- all of it ---- */
 
 int
 dlx_description_read(dlx_state *state, dlx_description *self, PyObject *const *fields)

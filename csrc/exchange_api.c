@@ -14,8 +14,7 @@
 #include "order.h"
 #include "tensor.h"
 
-/* ---- allocator --------------------------------------------------------------------
- */
+/* ---- allocator ---- */
 
 typedef struct allocation {
     DLManagedTensorVersioned managed;
@@ -82,8 +81,7 @@ fail:
     return -1;
 }
 
-/* ---- exchange ---------------------------------------------------------------------
- */
+/* ---- exchange ---- */
 
 static int
 open_unordered(PyObject *x, dlx_source *source)

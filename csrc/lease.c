@@ -126,8 +126,7 @@ dlx_lease_add_named(dlx_state *state, dlx_lease *lease, dlx_stream_ref *consumer
                               : refuse_unowned(state, consumer);
 }
 
-/* ---- registry ---------------------------------------------------------------------
- */
+/* ---- registry ---- */
 
 static dlx_lease **
 bucket_of(uintptr_t address)
@@ -191,8 +190,7 @@ dlx_lease_record_stream(dlx_state *state, uintptr_t address,
     return found;
 }
 
-/* ---- release ----------------------------------------------------------------------
- */
+/* ---- release ---- */
 
 void
 dlx_lease_free(dlx_lease *lease)
@@ -286,8 +284,7 @@ dlx_lease_defer(dlx_lease *lease, dlx_hold *hold)
     dlx_release_defer(&request);
 }
 
-/* ---- the reaper's way to the GIL --------------------------------------------------
- */
+/* ---- the reaper's way to the GIL ---- */
 
 static _Thread_local PyGILState_STATE reaper_gil;
 

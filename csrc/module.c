@@ -52,8 +52,7 @@ dlx_raise(PyObject *type, const char *format, ...)
     return NULL;
 }
 
-/* ---- hand-offs --------------------------------------------------------------------
- */
+/* ---- hand-offs ---- */
 
 static inline void
 drain_if_needed(dlx_state *state)
@@ -240,8 +239,7 @@ fail:
     return result;
 }
 
-/* ---- reports and test hooks -------------------------------------------------------
- */
+/* ---- reports and test hooks ---- */
 
 static PyObject *
 stats(PyObject *module, PyObject *unused)
@@ -370,8 +368,7 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* ---- making -----------------------------------------------------------------------
- */
+/* ---- making ---- */
 
 static int
 import_names(dlx_state *state)

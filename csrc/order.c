@@ -28,8 +28,7 @@ dlx_order_device(DLDevice device)
     }
 }
 
-/* ---- P and C ----------------------------------------------------------------------
- */
+/* ---- P and C ---- */
 
 static int
 refuse_device(dlx_state *state, DLDevice device)
@@ -160,8 +159,7 @@ find_producer(dlx_state *state, const dlx_entry *entry, PyObject *x, dlx_order *
     return status == 0 ? find_edge(state, entry, x, order) : -1;
 }
 
-/* ---- __dlpack__(stream=...) -------------------------------------------------------
- */
+/* ---- __dlpack__(stream=...) ---- */
 
 static int
 refuse_silent_producer(dlx_state *state, const dlx_entry *entry)
@@ -222,8 +220,7 @@ dlx_order_before_dlpack(dlx_state *state, const dlx_entry *entry, PyObject *x,
     return *stream != NULL ? 0 : -1;
 }
 
-/* ---- the hand-off -----------------------------------------------------------------
- */
+/* ---- the hand-off ---- */
 
 static dlx_status
 drive(dlx_order *order, bool to_tensor, bool host, bool named, dlx_event **ready,

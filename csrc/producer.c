@@ -12,8 +12,7 @@
 #include "raise.h"
 #include "tensor.h"
 
-/* ---- the description --------------------------------------------------------------
- */
+/* ---- the description ---- */
 
 dlx_description *
 dlx_producer_describe(dlx_state *state, PyObject *x)
@@ -49,8 +48,7 @@ dlx_producer_source(const dlx_description *said, PyObject *x, dlx_source *source
     source->hold = dlx_hold_object(said->owner != NULL ? said->owner : x);
 }
 
-/* ---- order ------------------------------------------------------------------------
- */
+/* ---- order ---- */
 
 /* Make `to` wait for every stream with pending work. GIL: not held. */
 static dlx_status
@@ -192,8 +190,7 @@ dlx_producer_open(dlx_state *state, PyObject *x, const dlx_request *request,
     return status;
 }
 
-/* ---- __dlpack__ -------------------------------------------------------------------
- */
+/* ---- __dlpack__ ---- */
 
 /* Order the memory into the stream of __dlpack__. The stream is used in this call only.
  * Host-accessible memory without a stream is waited for: the consumer may read it at

@@ -19,8 +19,7 @@ producer_dlpack_device(PyObject *self, PyObject *unused)
     Py_DECREF(said);
     return Py_BuildValue("(ii)", (int)device.device_type, (int)device.device_id);
 }
-/* ---- array interfaces -------------------------------------------------------------
- */
+/* ---- array interfaces ---- */
 
 /* The stream it names carries all pending work: the others are joined into the first.
  * Clauses: A01-A08. */
@@ -106,8 +105,7 @@ producer_getbuffer(PyObject *self, Py_buffer *buffer, int flags)
     return status;
 }
 
-/* ---- the C exchange API -----------------------------------------------------------
- */
+/* ---- the C exchange API ---- */
 
 /* The table can order nothing, so device memory must be complete. */
 static int

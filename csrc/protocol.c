@@ -12,8 +12,7 @@
 #include "raise.h"
 #include "tensor.h"
 
-/* ---- __dlpack__ -------------------------------------------------------------------
- */
+/* ---- __dlpack__ ---- */
 
 /* Clauses: K06, K07. */
 static int
@@ -107,8 +106,7 @@ dlx_tensor_dlpack_device(PyObject *self, PyObject *unused)
     return Py_BuildValue("(ii)", (int)device.device_type, (int)device.device_id);
 }
 
-/* ---- host protocols ---------------------------------------------------------------
- */
+/* ---- host protocols ---- */
 
 static int
 require_host(const dlx_tensor *tensor, PyObject *error, const char *what)

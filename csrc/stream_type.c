@@ -22,8 +22,7 @@
         }                                           \
     } while (0)
 
-/* ---- Stream -----------------------------------------------------------------------
- */
+/* ---- Stream ---- */
 
 PyObject *
 dlx_stream_object_new(dlx_state *state, dlx_stream stream, PyObject *owner,
@@ -368,8 +367,7 @@ PyType_Spec dlx_stream_spec = {
     .slots = stream_slots,
 };
 
-/* ---- Event ------------------------------------------------------------------------
- */
+/* ---- Event ---- */
 
 PyObject *
 dlx_event_object_new(dlx_state *state, dlx_event *event)

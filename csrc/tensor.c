@@ -91,8 +91,8 @@ fail:
     return NULL;
 }
 
-/* Into the freelist, with what `tensor_alloc` relies on; the hold has been taken out.
- */
+/* Into the freelist, with what `tensor_alloc` relies on; the hold has been
+ * taken out. */
 static void
 put_back(dlx_tensor *tensor)
 {
@@ -103,8 +103,8 @@ put_back(dlx_tensor *tensor)
     }
     state->counts.tensors--;
     if (state->free_tensors_count < DLX_FREELIST) {
-        tensor->closed = tensor->lent =
-            false; /* exports are 0: each holds a reference */
+        tensor->closed = false; /* exports are 0: each holds a reference */
+        tensor->lent = false;
         tensor->next_free = state->free_tensors;
         state->free_tensors = tensor;
         state->free_tensors_count++;
@@ -116,9 +116,8 @@ put_back(dlx_tensor *tensor)
 }
 
 static void
-tensor_dealloc(PyObject *self)
+tensor_end(dlx_tensor *tensor)
 {
-    dlx_tensor *tensor = (dlx_tensor *)self;
     if (dlx_hold_is_plain(&tensor->hold)) { /* the common end, field by field */
         PyObject *owner = tensor->hold.what;
         tensor->hold.kind = DLX_HOLD_NOTHING;
@@ -208,8 +207,7 @@ tensor_exit(PyObject *self, PyObject *args)
     return tensor_close(self, NULL);
 }
 
-/* ---- attributes -------------------------------------------------------------------
- */
+/* ---- attributes ---- */
 
 static PyObject *
 tuple_of(const int64_t *values, int32_t n)

@@ -263,8 +263,7 @@ dlx_torch_make(dlx_state *state, const dlx_request *request, dlx_source *source)
     return result;
 }
 
-/* ---- finding the guards' words ----------------------------------------------------
- */
+/* ---- finding the guards' words ---- */
 
 typedef struct specimen {
     PyObject *tensor;
