@@ -177,8 +177,8 @@ def test_no_chain_of_views_shows_other_values(start, names):
 def without_guard():
     """Let the guard find nothing, so that torch's methods are asked."""
     assert torch_adapter.locate_lazy_bits(), "the guard's self-test fails on this torch"
-    blind = [(torch.zeros(2), torch.zeros(2)._cdata, 0, 0, 0)]
-    assert dx._core._torch_locate(blind) is False
+    tensor, another = torch.zeros(2), torch.zeros(2)
+    assert dx._core._torch_locate([(tensor, another._cdata, 0, 0, 0)]) is False
     yield
     assert dx._core._torch_locate(torch_adapter._specimens()) is True
 
