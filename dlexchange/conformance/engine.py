@@ -165,6 +165,8 @@ def check_subject(subject: Subject, clauses: Sequence[str] = ()) -> list[Verdict
         One for each clause, in the order of the files.
     """
     chosen = select(clauses, load().values())
+    if subject.ground != "host" and subject.cuda is None and subject.ground != "SYCL":
+        raise RuntimeError(f"{subject.name} runs on {subject.ground}: use runner.run for it")
     try:
         subject.load()
     except ImportError as error:

@@ -26,7 +26,7 @@ CELLS = {
     "noted": ("differs where the sources leave it open", "~", "#d9e6f5"),
     "refused": ("not offered, by the library's own word", "-", "#eeeeee"),
     "untested": ("nothing can be said", "·", "#fafafa"),
-    "absent": ("not installed", "∅", "#dddddd"),
+    "absent": ("not installed, or without its device", "∅", "#dddddd"),
     "broken": ("the check could not be run", "☠", "#ff66cc"),
 }
 
@@ -75,7 +75,8 @@ def summary(data: dict[str, Any]) -> str:
     for subject in data["subjects"]:
         cells = [row[subject["name"]]["cell"] for row in table.values() if subject["name"] in row]
         if all(cell == "absent" for cell in cells):
-            lines.append(f"| {subject['name']} | not installed | | | | | |")
+            why = subject["verdicts"][0]["seen"].partition(":")[0]
+            lines.append(f"| {subject['name']} | absent: {why} | {subject['ground']} | | | | |")
             continue
         counts = [cells.count(kind) for kind in ("kept", "must", "should", "unconfirmed")]
         lines.append(
@@ -221,11 +222,25 @@ def _anchor(name: str, clause: str) -> str:
     return f"{name}--{clause}".replace(" ", "-")
 
 
+def _lines(data: dict[str, Any]) -> str:
+    """JSON with a line for each clause and each verdict, so that a change shows as one."""
+    subjects = []
+    for subject in data["subjects"]:
+        head = json.dumps({k: v for k, v in subject.items() if k != "verdicts"})
+        verdicts = ",\n".join(json.dumps(verdict) for verdict in subject["verdicts"])
+        subjects.append(f'{head[:-1]}, "verdicts": [\n{verdicts}\n]}}')
+    clauses = ",\n".join(json.dumps(clause) for clause in data["clauses"])
+    return (
+        f'{{"made_with": {json.dumps(data["made_with"])},\n"clauses": [\n{clauses}\n],\n'
+        f'"subjects": [\n{",".join(subjects)}\n]}}\n'
+    )
+
+
 def write_report(reports: Sequence[SubjectReport], folder: Path) -> None:
     """Write ``report.json`` and, drawn from what it says, ``report.md`` and ``index.html``."""
     folder.mkdir(parents=True, exist_ok=True)
     truth = folder / "report.json"
-    truth.write_text(json.dumps(as_json(reports), indent=1) + "\n")
+    truth.write_text(_lines(as_json(reports)))
     data = json.loads(truth.read_text())
     (folder / "report.md").write_text(draw_markdown(data))
     (folder / "index.html").write_text(draw_html(data))

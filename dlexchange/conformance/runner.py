@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .clauses import Clause, select
+from .clauses import Clause, load, select
 from .engine import checks_of
 from .verdict import Verdict
 
@@ -35,14 +35,17 @@ class SubjectReport:
     crashes: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """For the report."""
+        """For the report; clauses that nobody can be judged by are left out."""
+        testable = [v.as_json() for v in self.verdicts if not load()[v.clause].untestable]
+        for verdict in testable:
+            del verdict["subject"]
         return {
             "spec": self.spec,
             "name": self.name,
             "version": self.version,
             "ground": self.ground,
             "crashes": self.crashes,
-            "verdicts": [verdict.as_json() for verdict in self.verdicts],
+            "verdicts": testable,
         }
 
 
@@ -173,7 +176,7 @@ class Session:
             return
         hello = json.loads(line)
         if "absent" in hello:
-            self.report.name = hello["name"]
+            self.report.name, self.report.ground = hello["name"], hello["ground"]
             self._absent = hello["absent"]
             self._worker.end()
             self._worker = None

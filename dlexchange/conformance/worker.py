@@ -19,6 +19,7 @@ from typing import Any
 
 from . import asking
 from .clauses import Clause, load
+from .cuda import Cuda, CudaError
 from .engine import judge
 from .subject import Subject
 
@@ -56,7 +57,10 @@ def find_subject(spec: str) -> Subject:
 @contextlib.contextmanager
 def ground_of(subject: Subject) -> Any:
     """Whatever has to be in place before the subject's library is imported."""
-    if subject.ground == "simulated CUDA":
+    if subject.ground == "CUDA":
+        subject.cuda = _real_driver()
+        yield
+    elif subject.ground == "simulated CUDA":
         from dlexchange.testing import simulated_cuda
 
         with simulated_cuda(devices=2) as simulator:
@@ -64,6 +68,24 @@ def ground_of(subject: Subject) -> Any:
             yield
     else:
         yield
+
+
+def _real_driver() -> Cuda:
+    """The CUDA driver of this machine.
+
+    Raises
+    ------
+    ImportError
+        There is none, or no device.
+    """
+    try:
+        found = Cuda()
+        count = found.devices
+    except (OSError, CudaError) as error:
+        raise ImportError(f"no CUDA driver: {error}") from None
+    if count == 0:
+        raise ImportError("no CUDA device")
+    return found
 
 
 def main(spec: str, descriptor: int) -> None:
@@ -80,11 +102,12 @@ def main(spec: str, descriptor: int) -> None:
     asking.on_try = trying
     subject = find_subject(spec)
     clauses = load()
-    with ground_of(subject):
+    with contextlib.ExitStack() as stack:
         try:
+            stack.enter_context(ground_of(subject))
             subject.load()
         except ImportError as error:
-            reply(absent=f"{error}", name=subject.name)
+            reply(absent=f"{error}", name=subject.name, ground=subject.ground)
             return
         reply(ready=subject.name, version=subject.version, ground=subject.ground)
         for line in sys.stdin:

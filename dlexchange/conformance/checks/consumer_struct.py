@@ -253,13 +253,23 @@ def _dtype_patch(code: int, bits: int, lanes: int) -> tuple[str, ...]:
 
 @checks("import.unknown-dtype-refused", "consumer", ON_HOST)
 def unknown_dtype_refused(subject: Subject) -> None:
-    for triple in ((200, 32, 1), (2, 24, 1), (0, 7, 1), (2, 32, 2)):
+    for triple in ((200, 32, 1), (2, 24, 1), (0, 7, 1)):
         fake = FakeProducer(shape=(2, 3), dtype=triple)
         text = f"dtype (code, bits, lanes) = {triple} was accepted"
         snippet = consumer_snippet(
             subject, must_raise(subject, text), patches=_dtype_patch(*triple)
         )
         _must_refuse(subject, fake, f"dtype {triple}", snippet)
+    fake = FakeProducer(range(12), (2, 3), dtype=(2, 32, 2))
+    snippet = consumer_snippet(
+        subject,
+        f"try: a = {consume(subject)}",
+        "except Exception: a = None",
+        f"assert a is None or {show(subject)} != {SIX}, 'lanes were passed over'",
+        values="np.arange(12, dtype='float32')[:6]",
+        patches=_dtype_patch(2, 32, 2),
+    )
+    refused_or(subject, fake, lambda array: subject.values(array) != SIX, "lanes 2", snippet)
 
 
 @checks("import.sub-byte-bits", "consumer", ON_HOST)

@@ -4,7 +4,7 @@ from ..subject import Subject
 
 
 class CudaCoreHostView(Subject):
-    name = "cuda.core host view"
+    name = "cuda.core-host-view"
     distribution = "cuda-core"
     imports = (
         "import ctypes, numpy as np; from cuda.core.utils import StridedMemoryView as View; "

@@ -4,7 +4,7 @@ from ..subject import Subject
 
 
 class CudaCoreView(Subject):
-    name = "cuda.core view"
+    name = "cuda.core-view"
     distribution = "cuda-core"
     ground = "simulated CUDA"
     imports = (

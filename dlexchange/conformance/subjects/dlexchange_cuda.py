@@ -4,7 +4,7 @@ from ..subject import Subject
 
 
 class DlexchangeCuda(Subject):
-    name = "dlexchange cuda"
+    name = "dlexchange-cuda"
     distribution = "dlexchange"
     ground = "simulated CUDA"
     imports = (

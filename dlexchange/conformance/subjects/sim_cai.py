@@ -4,7 +4,7 @@ from ..subject import Subject
 
 
 class SimCai(Subject):
-    name = "sim.array cai"
+    name = "sim.array-cai"
     distribution = "dlexchange"
     ground = "simulated CUDA"
     imports = "framework = sim.framework('cai')"

@@ -4,7 +4,7 @@ from ..subject import Subject
 
 
 class SimDlpack(Subject):
-    name = "sim.array dlpack"
+    name = "sim.array-dlpack"
     distribution = "dlexchange"
     ground = "simulated CUDA"
     imports = "framework = sim.framework('dlpack')"

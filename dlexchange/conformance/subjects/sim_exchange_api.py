@@ -4,7 +4,7 @@ from ..subject import Subject
 
 
 class SimExchangeApi(Subject):
-    name = "sim.array exchange_api"
+    name = "sim.array-exchange_api"
     distribution = "dlexchange"
     ground = "simulated CUDA"
     imports = "framework = sim.framework('exchange_api')"

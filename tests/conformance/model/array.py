@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from dlexchange.conformance import _probe
@@ -172,13 +173,16 @@ class Array:
             fields["owner"] = None
         if fault == "struct.strides-non-null" and not isinstance(shown.owner, Array):
             fields["strides"] = None
-        shares = fault == "capsule.exports-independent" and versioned and not copies
-        if shares and self.shown:
-            return self.shown[0].capsule()
+        sabotage = Sabotage() if fault == "capsule.exports-independent" else None
+        if sabotage is not None:
+            fields["owner"] = (fields["owner"], sabotage)
         swapped = fault == "capsule.name-matches-struct"
         fake = _probe.Fake(versioned=versioned != swapped, **fields)
-        if shares or fault == "lifetime.published-struct-frozen":
+        if fault == "lifetime.published-struct-frozen":
             self.shown = [fake]
+        if sabotage is not None:
+            self.shown = [*self.shown[-1:], fake]
+            sabotage.fakes = self.shown
         if fault == "struct.layout":
             at = fake.address + (32 if fake.versioned else 0) + 24
             _probe.poke(at, (0x10).to_bytes(8, "little"))
@@ -247,6 +251,17 @@ class Array:
             return "null" if empty else "right"
         leaks = self.model.fault == "deleter.frees-everything" and self.imported
         return "right" if leaks else DELETERS.get(self.model.fault, "right")
+
+
+class Sabotage:
+    """The fault of an export whose release takes the other exports' shape away."""
+
+    fakes: Sequence[_probe.Fake] = ()
+
+    def __del__(self) -> None:
+        for fake in self.fakes:
+            at = fake.address + (32 if fake.versioned else 0) + 24
+            _probe.poke(int.from_bytes(_probe.memory(at, 8), "little"), bytes(8))
 
 
 #: What a broken model exports instead of refusing it.
