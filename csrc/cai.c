@@ -17,6 +17,10 @@ read_dims(dlx_source *source, PyObject *shape, PyObject *strides)
         PyErr_Format(PyExc_ValueError, "shape of %zd dimensions", ndim);
         return -1;
     }
+    if (strides != Py_None && (!PyTuple_Check(strides) || PyTuple_GET_SIZE(strides) != ndim)) {
+        PyErr_Format(PyExc_ValueError, "strides %R for %zd dimensions", strides, ndim);
+        return -1;
+    }
     source->view.ndim = (int32_t)ndim;
     source->view.shape = source->shape;
     source->view.strides = strides != Py_None ? source->strides : NULL;
@@ -49,7 +53,12 @@ dlx_cai_open(dlx_state *state, PyObject *x, const dlx_request *request,
     source->view = (DLTensor){.data = (void *)(uintptr_t)address,
                               .device = {kDLCUDA, device_id},
                               .dtype = {(uint8_t)code, (uint8_t)bits, 1}};
-    if (read_dims(source, shape, strides) < 0 || dlx_source_check(state, source) < 0 ||
+    if (read_dims(source, shape, strides) < 0) {
+        dlx_raise(state->ExchangeError, "malformed __cuda_array_interface__ of %s; see the "
+                  "cause above", Py_TYPE(x)->tp_name);
+        goto fail;
+    }
+    if (dlx_source_check(state, source) < 0 ||
         dlx_order_begin(state, source->view.device, request, source) < 0) {
         goto fail;
     }

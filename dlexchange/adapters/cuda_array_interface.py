@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any
 
 from ..errors import ExchangeError, StreamError
@@ -22,21 +23,37 @@ def read(x: Any) -> tuple[Any, ...]:
     Raises
     ------
     ExchangeError
-        A mask, a dtype that DLPack cannot name, or strides between elements.
+        A mask, a dtype that DLPack cannot name, strides between elements, or no interface.
     StreamError
         The stream is 0, which the interface forbids.
     """
+    try:
+        return _read(x, type(x).__name__)
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+        if isinstance(error, ExchangeError):
+            raise
+        raise ExchangeError(
+            f"{type(x).__name__}: its __cuda_array_interface__ is malformed; see the cause above"
+        ) from error
+
+
+def _read(x: Any, name: str) -> tuple[Any, ...]:
     interface = x.__cuda_array_interface__
-    name = type(x).__name__
     if interface.get("mask") is not None:
         raise ExchangeError(f"{name}: a masked __cuda_array_interface__ cannot be exchanged")
     typestr = interface["typestr"]
     order, kind, itemsize = typestr[0], typestr[1], int(typestr[2:])
-    if kind not in _KINDS or (order == ">" and itemsize > 1):
+    is_named = kind in _KINDS and itemsize in (1, 2, 4, 8, 16)
+    if not is_named or (order == ">" and itemsize > 1):
         raise ExchangeError(f"{name}: DLPack has no name for typestr {typestr!r}")
     address, read_only = interface["data"]
+    if not 0 <= index(address or 0) < 2**64:
+        raise ValueError(f"address {address!r}")
+    shape = tuple(index(extent) for extent in interface["shape"])
     strides = interface.get("strides")
     if strides is not None:
+        if len(strides) != len(shape):
+            raise ValueError(f"strides {strides!r} for shape {shape!r}")
         if any(step % itemsize for step in strides):
             raise ExchangeError(f"{name}: strides {strides} are not multiples of {itemsize} bytes")
         strides = tuple(step // itemsize for step in strides)
@@ -49,7 +66,7 @@ def read(x: Any) -> tuple[Any, ...]:
     dtype = (_KINDS[kind], 8 * itemsize)
     return (
         address or 0,
-        tuple(interface["shape"]),
+        shape,
         strides,
         dtype,
         bool(read_only),

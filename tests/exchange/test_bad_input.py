@@ -343,3 +343,59 @@ def test_torch_tensor_of_more_bytes_than_an_address_is_refused_where_it_matters(
 def test_torch_tensor_of_too_many_dimensions_is_refused(consumer, ndim):
     with pytest.raises(dx.ExchangeError, match=r"ndim .* reshape"):
         consumer(torch.zeros([1] * ndim))
+
+
+# ---- the CUDA array interface --------------------------------------------------------------------
+
+GOOD = {"shape": (2, 3), "typestr": "<f4", "data": (4096, False), "version": 3}
+INTERFACES = {
+    "None": None,
+    "a list": [GOOD],
+    "empty": {},
+    "no shape": {"typestr": "<f4", "data": (4096, False), "version": 3},
+    "shape of None": {**GOOD, "shape": None},
+    "shape of text": {**GOOD, "shape": ("2",)},
+    "negative shape": {**GOOD, "shape": (2, -3)},
+    "enormous shape": {**GOOD, "shape": (2**62, 4)},
+    "shape beyond 64 bits": {**GOOD, "shape": (2**64,)},
+    "65 dimensions": {**GOOD, "shape": (1,) * 65},
+    "too few strides": {**GOOD, "strides": (4,)},
+    "no strides for two extents": {**GOOD, "strides": ()},
+    "too many strides": {**GOOD, "strides": (12, 4, 4)},
+    "strides of None": {**GOOD, "strides": (None, None)},
+    "strides between elements": {**GOOD, "strides": (13, 3)},
+    "no typestr": {**GOOD, "typestr": ""},
+    "unknown typestr": {**GOOD, "typestr": "<O8"},
+    "typestr of foreign order": {**GOOD, "typestr": ">f4"},
+    "typestr of 36 bytes": {**GOOD, "typestr": "<f36"},
+    "typestr of 32 bytes": {**GOOD, "typestr": "<c32"},
+    "typestr of none": {**GOOD, "typestr": "<f0"},
+    "no data": {**GOOD, "data": None},
+    "data of text": {**GOOD, "data": ("4096", False)},
+    "data of one": {**GOOD, "data": (4096,)},
+    "address beyond 64 bits": {**GOOD, "data": (2**64, False)},
+    "negative address": {**GOOD, "data": (-1, False)},
+    "NULL data": {**GOOD, "data": (0, False)},
+    "a mask": {**GOOD, "mask": 3},
+    "stream 0": {**GOOD, "stream": 0},
+}
+
+
+@each_consumer
+@pytest.mark.parametrize("interface", INTERFACES.values(), ids=INTERFACES.keys())
+def test_malformed_cuda_array_interface_is_refused(consumer, interface):
+    class Array:
+        __cuda_array_interface__ = interface
+
+    with pytest.raises(dx.ExchangeError):
+        consumer(Array())
+
+
+def test_error_of_the_cuda_array_interface_comes_through():
+    class Array:
+        @property
+        def __cuda_array_interface__(self):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        dx.from_dlpack(Array())

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
+from textwrap import dedent
+
+__all__ = ["dedent", "run"]
 
 _TESTS = str(Path(__file__).parent.parent)
 
@@ -14,7 +16,7 @@ _TESTS = str(Path(__file__).parent.parent)
 def run(code: str, *, timeout: float = 120, env: dict[str, str] | None = None) -> str:
     """Run `code` in a fresh interpreter; return its output, fail unless it exits with 0."""
     done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-W", "error", "-c", textwrap.dedent(code)],
+        [sys.executable, "-X", "faulthandler", "-W", "error", "-c", dedent(code)],
         capture_output=True,
         text=True,
         timeout=timeout,
