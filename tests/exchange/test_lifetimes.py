@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import gc
 import itertools
 import sys
@@ -16,7 +15,7 @@ import pytest
 import torch
 from support import child, dlpack
 from support.consumers import CONSUMERS, values
-from support.dlpack import Fake, table, table_capsule
+from support.dlpack import Fake, Reusable, Tabled
 from support.live import settle
 
 import dlexchange as dx
@@ -178,32 +177,6 @@ def test_long_chains_end_without_ending_the_stack():
 
 
 # ---- references -----------------------------------------------------------------------------
-
-
-class Reusable:
-    """A producer that makes a new fake for each export."""
-
-    def __init__(self, array=None, **fields):
-        self.array, self.fields = array, fields
-        self.recent = collections.deque(maxlen=3)
-
-    def fake(self):
-        self.recent.append(Fake(self.array, **self.fields))
-        Fake.kept.pop()
-        return self.recent[-1]
-
-    def __dlpack_device__(self):
-        return (1, 0)
-
-    def __dlpack__(self, **keywords):
-        return self.fake().capsule()
-
-
-class Tabled(Reusable):
-    __dlpack_c_exchange_api__ = table_capsule(table())
-
-    def managed(self):
-        return self.fake().address()
 
 
 PRODUCERS = {

@@ -5,9 +5,10 @@ The layouts are written down here on their own, not taken from the library under
 
 from __future__ import annotations
 
+import collections
 import ctypes
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -171,7 +172,7 @@ class Fake:
 
     #: Fakes are kept to the end of the process: whoever calls a deleter too late or twice
     #: finds the counter, not freed memory.
-    kept: list[Fake] = []  # noqa: RUF012
+    kept: ClassVar[list[Fake]] = []
 
     def __init__(self, array: np.ndarray | None = None, *, legacy: bool = False, **fields: Any):
         array = np.arange(6, dtype=np.float32).reshape(2, 3) if array is None else array
@@ -271,3 +272,33 @@ def call_from_object(x: Any) -> ManagedVersioned:
     table = table_of(type(x) if hasattr(type(x), "__dlpack_c_exchange_api__") else Producer)
     convert(table.from_object)(x, ctypes.byref(managed))
     return ManagedVersioned.from_address(managed.value)
+
+
+class Reusable:
+    """A producer that makes a new fake for each export; `last` is the newest."""
+
+    #: Fakes outlive their producer, for results do; but not all of them, as in `Fake.kept`.
+    recent: ClassVar[collections.deque[Fake]] = collections.deque(maxlen=16)
+
+    def __init__(self, array: np.ndarray | None = None, **fields: Any):
+        self.array, self.fields = array, fields
+
+    def fake(self) -> Fake:
+        self.last = Fake(self.array, **self.fields)
+        self.recent.append(Fake.kept.pop())
+        return self.last
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (CPU, 0)
+
+    def __dlpack__(self, **keywords: Any) -> Any:
+        return self.fake().capsule()
+
+
+class Tabled(Reusable):
+    """The same by a C exchange API."""
+
+    __dlpack_c_exchange_api__ = table_capsule(table())
+
+    def managed(self) -> int:
+        return self.fake().address()
