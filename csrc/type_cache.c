@@ -82,6 +82,18 @@ dlx_entry *
 dlx_entry_resolve(dlx_state *state, PyTypeObject *type)
 {
     dlx_entry made = {.type = type, .framework = "dlexchange"};
+    /* Looking an attribute up gives the type a version tag, if it can have one. Before the
+     * rest: what is learnt of a type that changes meanwhile has the old tag. */
+    PyObject *probe = PyObject_GetAttr((PyObject *)type, state->names.__dlpack__);
+    made.tag = type->tp_version_tag;
+    if (probe == NULL) {
+        PyErr_Clear();
+    } else if (type->tp_dictoffset == 0 &&
+               type->tp_getattro == PyObject_GenericGetAttr &&
+               PyType_HasFeature(Py_TYPE(probe), Py_TPFLAGS_METHOD_DESCRIPTOR)) {
+        made.dlpack = probe; /* lives as long as the tag stands */
+    }
+    Py_XDECREF(probe);
     if (type == state->tensor_type) {
         made.route = DLX_ROUTE_TENSOR;
     } else if (type == &PyCapsule_Type) {
@@ -95,17 +107,9 @@ dlx_entry_resolve(dlx_state *state, PyTypeObject *type)
             made.route = DLX_ROUTE_PRODUCER;
         }
     }
-    /* Looking an attribute up gives the type a version tag, if it can have one. */
-    PyObject *probe = PyObject_GetAttr((PyObject *)type, state->names.__dlpack__);
-    if (probe == NULL) {
-        PyErr_Clear();
-    } else if (type->tp_dictoffset == 0 &&
-               type->tp_getattro == PyObject_GenericGetAttr &&
-               PyType_HasFeature(Py_TYPE(probe), Py_TPFLAGS_METHOD_DESCRIPTOR)) {
-        made.dlpack = probe; /* lives as long as the tag stands */
+    if (type->tp_version_tag != made.tag) {
+        made.dlpack = NULL;
     }
-    Py_XDECREF(probe);
-    made.tag = type->tp_version_tag;
     dlx_entry *slot = &state->cache[dlx_entry_slot(type)];
     PyObject *old_prepare = slot->prepare, *old_work_stream = slot->work_stream,
              *old_allocation = slot->allocation_stream;
