@@ -1,28 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * dlexchange.Stream and dlexchange.Event. GIL: held; released around driver calls.
+ * dlexchange.Stream. GIL: held; released around driver calls.
  */
 #include "stream_type.h"
 
 #include "lease.h"
 #include "order.h"
 #include "raise.h"
-
-/* Run one call of the driver layer without the GIL; on failure raise and return NULL.
- */
-#define DRIVE(state, call)                          \
-    do {                                            \
-        dlx_error error;                            \
-        dlx_status status;                          \
-        Py_BEGIN_ALLOW_THREADS                      \
-        status = (call);                            \
-        Py_END_ALLOW_THREADS                        \
-        if (status != DLX_OK) {                     \
-            return dlx_raise_driver(state, &error); \
-        }                                           \
-    } while (0)
-
-/* ---- Stream ---- */
 
 PyObject *
 dlx_stream_object_new(dlx_state *state, dlx_stream stream, PyObject *owner,
@@ -131,8 +115,8 @@ stream_create(PyObject *cls, PyObject *device)
     if (read_device(state, device, &on) < 0) {
         return NULL;
     }
-    DRIVE(state,
-          dlx_stream_acquire((int32_t)on.device_type, on.device_id, &stream, &error));
+    DLX_DRIVE(state, dlx_stream_acquire((int32_t)on.device_type, on.device_id, &stream,
+                                        &error));
     PyObject *self = dlx_stream_object_new(state, stream, NULL, true);
     if (self == NULL) {
         dlx_stream_release(stream);
@@ -146,7 +130,8 @@ stream_record(PyObject *self, PyObject *unused)
     (void)unused;
     dlx_state *state = dlx_the_state;
     dlx_event *event;
-    DRIVE(state, dlx_event_record(((dlx_stream_object *)self)->stream, &event, &error));
+    DLX_DRIVE(state,
+              dlx_event_record(((dlx_stream_object *)self)->stream, &event, &error));
     return dlx_event_object_new(state, event);
 }
 
@@ -157,7 +142,7 @@ stream_wait(PyObject *self, PyObject *other)
     dlx_stream mine = ((dlx_stream_object *)self)->stream;
     if (Py_TYPE(other) == state->event_type) {
         dlx_event *event = ((dlx_event_object *)other)->event;
-        DRIVE(state, dlx_event_wait(event, mine, &error));
+        DLX_DRIVE(state, dlx_event_wait(event, mine, &error));
         Py_RETURN_NONE;
     }
     dlx_stream_ref source;
@@ -186,15 +171,6 @@ stream_wait(PyObject *self, PyObject *other)
 }
 
 static PyObject *
-answer_query(dlx_state *state, dlx_status status, const dlx_error *error)
-{
-    if (status == DLX_OK || status == DLX_NOT_READY) {
-        return PyBool_FromLong(status == DLX_OK);
-    }
-    return dlx_raise_driver(state, error);
-}
-
-static PyObject *
 stream_query(PyObject *self, PyObject *unused)
 {
     (void)unused;
@@ -203,15 +179,15 @@ stream_query(PyObject *self, PyObject *unused)
     Py_BEGIN_ALLOW_THREADS
     status = dlx_stream_query(((dlx_stream_object *)self)->stream, &error);
     Py_END_ALLOW_THREADS
-    return answer_query(dlx_the_state, status, &error);
+    return dlx_answer_query(dlx_the_state, status, &error);
 }
 
 static PyObject *
 stream_synchronize(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    DRIVE(dlx_the_state,
-          dlx_stream_synchronize(((dlx_stream_object *)self)->stream, &error));
+    DLX_DRIVE(dlx_the_state,
+              dlx_stream_synchronize(((dlx_stream_object *)self)->stream, &error));
     Py_RETURN_NONE;
 }
 
@@ -365,90 +341,4 @@ PyType_Spec dlx_stream_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE |
              Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = stream_slots,
-};
-
-/* ---- Event ---- */
-
-PyObject *
-dlx_event_object_new(dlx_state *state, dlx_event *event)
-{
-    dlx_event_object *self = PyObject_New(dlx_event_object, state->event_type);
-    if (self != NULL) {
-        self->event = event;
-    }
-    return (PyObject *)self;
-}
-
-static void
-event_dealloc(PyObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    dlx_event_release(((dlx_event_object *)self)->event);
-    PyObject_Free(self);
-    Py_DECREF(type);
-}
-
-static PyObject *
-event_query(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    dlx_error error;
-    dlx_status status;
-    Py_BEGIN_ALLOW_THREADS
-    status = dlx_event_query(((dlx_event_object *)self)->event, &error);
-    Py_END_ALLOW_THREADS
-    return answer_query(dlx_the_state, status, &error);
-}
-
-static PyObject *
-event_synchronize(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    DRIVE(dlx_the_state,
-          dlx_event_synchronize(((dlx_event_object *)self)->event, &error));
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-event_get_stream(PyObject *self, void *closure)
-{
-    (void)closure;
-    dlx_stream stream = dlx_event_stream(((dlx_event_object *)self)->event);
-    return dlx_stream_object_new(dlx_the_state, stream, NULL, false);
-}
-
-static PyMethodDef event_methods[] = {
-    {"query", event_query, METH_NOARGS,
-     PyDoc_STR("query($self, /)\n--\n\n"
-               "Return True where the marked work is done.\n\n"
-               "Synchronization\n---------------\nAsks; the host does not block.")},
-    {"synchronize", event_synchronize, METH_NOARGS,
-     PyDoc_STR("synchronize($self, /)\n--\n\n"
-               "Block the calling thread until the marked work is done.\n\n"
-               "Synchronization\n---------------\n"
-               "The host blocks, without the GIL; counted in ``stats().host_waits``.")},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyGetSetDef event_getset[] = {
-    {"stream", event_get_stream, NULL, "The stream it was recorded on.", NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
-static PyType_Slot event_slots[] = {
-    {Py_tp_doc,
-     "A mark in a stream: the work queued before :meth:`Stream.record`.\n\n"
-     "Ownership\n---------\nIts driver event goes back to the pool with it."},
-    {Py_tp_dealloc, event_dealloc},
-    {Py_tp_methods, event_methods},
-    {Py_tp_getset, event_getset},
-    {0, NULL},
-};
-
-PyType_Spec dlx_event_spec = {
-    .name = "dlexchange.Event",
-    .basicsize = sizeof(dlx_event_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE |
-             Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = event_slots,
 };

@@ -33,6 +33,24 @@ DLX_GIVE PyObject *dlx_stream_object_new(dlx_state *state, dlx_stream stream,
 /* Make an Event. On failure nothing is taken. */
 DLX_GIVE PyObject *dlx_event_object_new(dlx_state *state, DLX_TAKE dlx_event *event);
 
+/* True: done, False: pending; raises (NULL) whatever else a query came to. */
+DLX_GIVE PyObject *dlx_answer_query(dlx_state *state, dlx_status status,
+                                    const dlx_error *error);
+
+/* Run one call of the driver layer without the GIL; on failure raise and return NULL.
+ */
+#define DLX_DRIVE(state, call)                      \
+    do {                                            \
+        dlx_error error;                            \
+        dlx_status status;                          \
+        Py_BEGIN_ALLOW_THREADS                      \
+        status = (call);                            \
+        Py_END_ALLOW_THREADS                        \
+        if (status != DLX_OK) {                     \
+            return dlx_raise_driver(state, &error); \
+        }                                           \
+    } while (0)
+
 /* Ask for a completion: _core._notify(stream_or_event) -> Completion. */
 DLX_GIVE PyObject *dlx_completion_start(PyObject *module, PyObject *subject);
 
