@@ -200,6 +200,31 @@ consumer_for(dlx_state *state, PyObject *to)
     return found;
 }
 
+/* Hand over to what consumer_for() found: a route in C, a callable, or a pair: the
+ * table for the consumer's current stream, and a callable for everything else. */
+static PyObject *
+hand_to(dlx_state *state, PyObject *x, PyObject *consumer, dlx_request *request)
+{
+    if (PyLong_Check(consumer)) {
+        request->consumer = (dlx_consumer)PyLong_AsLong(consumer);
+        request->managed = request->consumer == DLX_TO_TORCH;
+        return dlx_hand_off(state, x, request);
+    }
+    if (PyTuple_Check(consumer)) {
+        if (request->stream == NULL && request->copy != 1) {
+            request->consumer = DLX_TO_EXCHANGE;
+            request->managed = true;
+            request->api = PyCapsule_GetPointer(PyTuple_GET_ITEM(consumer, 0),
+                                                "dlpack_exchange_api");
+            return request->api != NULL ? dlx_hand_off(state, x, request) : NULL;
+        }
+        consumer = PyTuple_GET_ITEM(consumer, 1);
+    }
+    PyObject *copy = request->copy < 0 ? Py_None : request->copy ? Py_True : Py_False;
+    PyObject *stream = request->stream != NULL ? request->stream : Py_None;
+    return PyObject_CallFunctionObjArgs(consumer, x, stream, copy, NULL);
+}
+
 static PyObject *
 convert(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -224,15 +249,7 @@ convert(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
     if (x == NULL) {
         goto fail;
     }
-    if (PyLong_Check(consumer)) {
-        request.consumer = (dlx_consumer)PyLong_AsLong(consumer);
-        request.managed = request.consumer == DLX_TO_TORCH;
-        result = dlx_hand_off(state, x, &request);
-    } else {
-        PyObject *copy = request.copy < 0 ? Py_None : request.copy ? Py_True : Py_False;
-        result = PyObject_CallFunctionObjArgs(
-            consumer, x, request.stream != NULL ? request.stream : Py_None, copy, NULL);
-    }
+    result = hand_to(state, x, consumer, &request);
 fail:
     Py_XDECREF(consumer);
     Py_XDECREF(x);

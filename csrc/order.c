@@ -93,12 +93,13 @@ dlx_order_begin(dlx_state *state, DLDevice device, const dlx_request *request,
         return dlx_stream_read(state, request->stream, order->streams_on,
                                &order->vouched, named);
     }
-    if (request->consumer == DLX_TO_TORCH) {
-        if (work_stream(state, state->torch_api, order->streams_on, &order->consumer) <
-            0) {
+    if (request->consumer == DLX_TO_TORCH || request->consumer == DLX_TO_EXCHANGE) {
+        const DLPackExchangeAPI *api =
+            request->consumer == DLX_TO_TORCH ? state->torch_api : request->api;
+        if (work_stream(state, api, order->streams_on, &order->consumer) < 0) {
             return -1;
         }
-        order->consumer.is_owned = true; /* torch never destroys its streams */
+        order->consumer.is_owned = true; /* the adapter vouches that they live on */
     }
     return 0;
 }

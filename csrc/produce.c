@@ -4,6 +4,7 @@
  */
 #include "produce.h"
 
+#include "block.h"
 #include "jax.h"
 #include "numpy.h"
 #include "tensor.h"
@@ -72,6 +73,35 @@ dlx_torch_load(dlx_state *state)
 }
 
 PyObject *
+dlx_exchange_import(dlx_state *state, const DLPackExchangeAPI *api, dlx_source *source)
+{
+    void *result = NULL;
+    bool dropped = false;
+    dlx_hold hold = source->hold;
+    dlx_block *block = dlx_block_new(state, &source->view, source->flags, &hold, true);
+    if (block == NULL) {
+        return NULL;
+    }
+    block->dropped = &dropped;
+    int status =
+        api->managed_tensor_to_py_object_no_sync(&block->managed.versioned, &result);
+    if (dropped) {
+        source->hold.kind = DLX_HOLD_NOTHING;
+    } else if (status == 0) {
+        block->dropped = NULL;
+        source->hold.kind = DLX_HOLD_NOTHING;
+    } else {
+        dlx_block_undo(state, block, &source->hold);
+    }
+    if (status != 0 && !PyErr_Occurred()) {
+        dlx_raise(state->ExchangeError,
+                  "the consumer's C exchange table failed and set no error: report it "
+                  "there");
+    }
+    return status == 0 ? result : NULL;
+}
+
+PyObject *
 dlx_hand_off(dlx_state *state, PyObject *x, const dlx_request *request)
 {
     dlx_source source;
@@ -102,6 +132,12 @@ dlx_hand_off(dlx_state *state, PyObject *x, const dlx_request *request)
             break;
         case DLX_TO_JAX:
             result = dlx_jax_make(state, request, &source);
+            break;
+        case DLX_TO_EXCHANGE:
+            result = dlx_exchange_import(state, request->api, &source);
+            if (result == NULL) {
+                dlx_consumer_refused(state, "the consumer", &source);
+            }
             break;
     }
     dlx_source_close(&source);

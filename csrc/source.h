@@ -15,6 +15,7 @@ typedef enum dlx_consumer {
     DLX_TO_NUMPY,
     DLX_TO_TORCH,
     DLX_TO_JAX,
+    DLX_TO_EXCHANGE, /* through the C exchange API in the request */
 } dlx_consumer;
 
 /* What the caller of a hand-off asked for. */
@@ -23,6 +24,7 @@ typedef struct dlx_request {
     int copy;         /* -1: if needed, 0: never, 1: always */
     bool managed;     /* a managed tensor is wanted where the producer has one */
     dlx_consumer consumer;
+    const DLPackExchangeAPI *api; /* of DLX_TO_EXCHANGE, else NULL */
 } dlx_request;
 
 /* What a hand-off of device memory knows of streams (order.c). */

@@ -176,31 +176,6 @@ dlx_torch_open(dlx_state *state, const DLPackExchangeAPI *api, PyObject *x,
     return 0;
 }
 
-/* The consumer's function may delete the tensor it refuses, or leave it: watch. */
-static PyObject *
-import_block(dlx_state *state, const DLPackExchangeAPI *api, dlx_source *source)
-{
-    void *result = NULL;
-    bool dropped = false;
-    dlx_hold hold = source->hold;
-    dlx_block *block = dlx_block_new(state, &source->view, source->flags, &hold, true);
-    if (block == NULL) {
-        return NULL;
-    }
-    block->dropped = &dropped;
-    int status =
-        api->managed_tensor_to_py_object_no_sync(&block->managed.versioned, &result);
-    if (dropped) {
-        source->hold.kind = DLX_HOLD_NOTHING;
-    } else if (status == 0) {
-        block->dropped = NULL;
-        source->hold.kind = DLX_HOLD_NOTHING;
-    } else {
-        dlx_block_undo(state, block, &source->hold);
-    }
-    return status == 0 ? result : NULL;
-}
-
 /* torch's own managed tensor goes back as it came. */
 static PyObject *
 import_own(const DLPackExchangeAPI *api, dlx_source *source)
@@ -248,7 +223,7 @@ dlx_torch_make(dlx_state *state, const dlx_request *request, dlx_source *source)
             dlx_warn_read_only(state, source->framework, "torch") < 0) {
             return NULL;
         }
-        result = import_block(state, api, source);
+        result = dlx_exchange_import(state, api, source);
     }
     if (result != NULL && request->copy == 1 &&
         source->view.device.device_type != kDLCPU) { /* torch's own copy, on C */

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import asyncio
 import gc
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from support import child
 
@@ -282,3 +284,13 @@ def fail_each_allocation(path: str) -> None:
             assert stats.live <= 2 * stats.leaked, n
             assert stats.parked == stats.held == stats.notifications == 0, n
         assert [str(finding) for finding in sim.findings] == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_table_that_fails_without_an_error_is_named_and_nothing_is_taken(sim: Simulation) -> None:
+    consumer = other(sim)
+    x = np.zeros(3, np.float32)  # a simulated framework holds no host memory
+    live, references = dx.stats().live, sys.getrefcount(x)
+    with pytest.raises(dx.ExchangeError, match="failed and set no error"):
+        dx.convert(x, consumer.array_type)
+    assert (dx.stats().live, sys.getrefcount(x)) == (live, references)

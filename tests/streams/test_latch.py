@@ -83,7 +83,8 @@ def hand_off(
     latch = sim.latch(p)
     x.fill(7, stream=p)
     with producer.use_stream(p):
-        tensors = [dx.from_dlpack(x)]
+        # a stream named by the caller need not be the allocation's: then no edge
+        tensors = [dx.from_dlpack(x, stream=p if released == "park" else None)]
     del x
 
     def consume() -> Iterator[None]:
