@@ -17,7 +17,8 @@ read_dims(dlx_source *source, PyObject *shape, PyObject *strides)
         PyErr_Format(PyExc_ValueError, "shape of %zd dimensions", ndim);
         return -1;
     }
-    if (strides != Py_None && (!PyTuple_Check(strides) || PyTuple_GET_SIZE(strides) != ndim)) {
+    if (strides != Py_None &&
+        (!PyTuple_Check(strides) || PyTuple_GET_SIZE(strides) != ndim)) {
         PyErr_Format(PyExc_ValueError, "strides %R for %zd dimensions", strides, ndim);
         return -1;
     }
@@ -54,8 +55,10 @@ dlx_cai_open(dlx_state *state, PyObject *x, const dlx_request *request,
                               .device = {kDLCUDA, device_id},
                               .dtype = {(uint8_t)code, (uint8_t)bits, 1}};
     if (read_dims(source, shape, strides) < 0) {
-        dlx_raise(state->ExchangeError, "malformed __cuda_array_interface__ of %s; see the "
-                  "cause above", Py_TYPE(x)->tp_name);
+        dlx_raise(state->ExchangeError,
+                  "malformed __cuda_array_interface__ of %s; see the "
+                  "cause above",
+                  Py_TYPE(x)->tp_name);
         goto fail;
     }
     if (dlx_source_check(state, source) < 0 ||

@@ -11,8 +11,9 @@
 DLX_GIVE PyObject *dlx_hand_off(dlx_state *state, PyObject *x,
                                 const dlx_request *request);
 
-/* Import through a framework's C exchange API, which may have run the deleter of what it
- * refuses. NULL with an error set; then the source is closed or still the caller's. */
+/* Import through a framework's C exchange API, which may have run the deleter of what
+ * it refuses. NULL with an error set; then the source is closed or still the caller's.
+ */
 DLX_GIVE PyObject *dlx_exchange_import(dlx_state *state, const DLPackExchangeAPI *api,
                                        DLX_TAKE dlx_source *source);
 

@@ -82,8 +82,8 @@ dlx_entry *
 dlx_entry_resolve(dlx_state *state, PyTypeObject *type)
 {
     dlx_entry made = {.type = type, .framework = "dlexchange"};
-    /* Looking an attribute up gives the type a version tag, if it can have one. Before the
-     * rest: what is learnt of a type that changes meanwhile has the old tag. */
+    /* Looking an attribute up gives the type a version tag, if it can have one. Before
+     * the rest: what is learnt of a type that changes meanwhile has the old tag. */
     PyObject *probe = PyObject_GetAttr((PyObject *)type, state->names.__dlpack__);
     made.tag = type->tp_version_tag;
     if (probe == NULL) {
