@@ -241,17 +241,27 @@ request_of(dlx_lease *lease, dlx_release_request *out)
     return lease->n_consumers > 0;
 }
 
+/* The lease keeps the memory from here on. Nobody can ask for its ready event any more,
+ * so that goes back at once: a parked release holds one event, not two. */
+static void
+take_over(dlx_lease *lease, dlx_hold *hold)
+{
+    unregister(lease);
+    dlx_event_release(lease->ready);
+    lease->ready = NULL;
+    lease->hold = *hold;
+    hold->kind = DLX_HOLD_NOTHING;
+    hold->lease = NULL;
+    lease->hold.lease = NULL;
+}
+
 void
 dlx_lease_release(dlx_lease *lease, dlx_hold *hold, bool attached)
 {
     dlx_release_request request;
     dlx_release_result result = DLX_RELEASE_NOW;
     dlx_error error;
-    unregister(lease);
-    lease->hold = *hold;
-    hold->kind = DLX_HOLD_NOTHING;
-    hold->lease = NULL;
-    lease->hold.lease = NULL;
+    take_over(lease, hold);
     bool driven = request_of(lease, &request) && !DLX_MUTATED(lease_release);
     if (driven && attached) {
         Py_BEGIN_ALLOW_THREADS
@@ -275,11 +285,7 @@ void
 dlx_lease_defer(dlx_lease *lease, dlx_hold *hold)
 {
     dlx_release_request request;
-    unregister(lease);
-    lease->hold = *hold;
-    hold->kind = DLX_HOLD_NOTHING;
-    hold->lease = NULL;
-    lease->hold.lease = NULL;
+    take_over(lease, hold);
     (void)request_of(lease, &request);
     dlx_release_defer(&request);
 }

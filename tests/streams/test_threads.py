@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import random
-import resource
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +12,7 @@ import dlexchange as dx
 from dlexchange.testing import Simulation, drain, simulated_cuda
 
 from .conftest import finish, other
+from .soak import soak
 
 
 def in_thread(function: Callable[[], Any]) -> Any:
@@ -106,72 +104,13 @@ def test_per_thread_streams_of_two_threads_are_two_streams(sim: Simulation) -> N
     latch.open()
 
 
-THREADS, HAND_OFFS, WINDOW = 8, 10_000, 8
-#: Events are made so many at a time.
-POOL_STEP = 8
-
-
-def work(
-    sim: Simulation, seed: int, streams: list[Any], count: int, errors: list[Any], peaks: list[int]
-) -> None:
-    """Hand arrays over between random streams, and release them in random order."""
-    rng = random.Random(seed)
-    producers = [sim.framework(speaks) for speaks in ("exchange_api", "dlpack")]
-    consumer = other(sim)
-    pending: list[Any] = []
-    arrays = [f.array(4, "int32", stream=rng.choice(streams), fill=seed) for f in producers]
-    try:
-        for _ in range(count):
-            k = rng.randrange(2)
-            p = arrays[0].stream if k == 0 else rng.choice(streams)
-            c = rng.choice(streams)
-            with producers[k].use_stream(p), consumer.use_stream(c):
-                pending.append(dx.convert(arrays[k], consumer.array_type))
-            peaks[seed] = max(peaks[seed], dx.stats().events_in_use)
-            if rng.random() < 0.1:
-                pending.append(pending[-1].copy(stream=c))
-            while len(pending) > rng.randrange(1, WINDOW):
-                del pending[rng.randrange(len(pending))]
-    except BaseException as error:
-        errors.append(error)
-    pending.clear()
-
-
-def soak(sim: Simulation, hand_offs: int) -> int:
-    """Return the most driver events that were in use at once."""
-    streams = [sim.stream(blocking=i % 2 == 1) for i in range(6)]
-    errors: list[Any] = []
-    peaks = [0] * THREADS
-    threads = [
-        threading.Thread(target=work, args=(sim, seed, streams, hand_offs, errors, peaks))
-        for seed in range(THREADS)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-    gc.collect()
-    drain()
-    return max(peaks)
-
-
-def resident_kilobytes() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() // 1024
-
-
 @pytest.mark.slow
 def test_eight_threads_hand_over_without_a_race_and_without_growing() -> None:
+    before = dx.stats().events_created
     with simulated_cuda(policy="random", seed=11, window=256) as sim:
-        before = dx.stats().events_created
-        peak = soak(sim, HAND_OFFS // 2)
-        first = resident_kilobytes()
-        peak = max(peak, soak(sim, HAND_OFFS // 2))
-        last = resident_kilobytes()
+        first, last = soak(sim, 5_000), soak(sim, 5_000)
         finish(sim)
-        created = dx.stats().events_created - before
-        prewarm = in_flight = THREADS  # one event a thread may be between pool and owner
-        assert created <= prewarm + in_flight + peak + POOL_STEP
-        assert dx.stats().leaked == 0
-        assert last - first < 16 * 1024, "memory grows with the number of hand-offs"
+    assert last.events - before <= max(first.events_allowed, last.events_allowed)
+    assert dx.stats().leaked == 0
+    growth = last.resident_kilobytes - first.resident_kilobytes
+    assert growth < 16 * 1024, "memory grows with the number of hand-offs"
