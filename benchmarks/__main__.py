@@ -16,6 +16,10 @@ def main() -> int:
         from benchmarks import soak
 
         return soak.main(fast=options.fast, path=_path(options, "soak"))
+    if options.soak_threads:
+        from benchmarks import soak_threads
+
+        return soak_threads.main(fast=options.fast, path=_path(options, "soak-threads"))
     if options.growth:
         from benchmarks import growth
 
@@ -71,6 +75,9 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--soak", action="store_true", help="a million hand-offs of each pair")
+    what.add_argument(
+        "--soak-threads", action="store_true", help="eight threads on the simulated driver"
+    )
     what.add_argument("--growth", action="store_true", help="cost against size of everything")
     parser.add_argument("--fast", action="store_true", help="a smoke run of a few seconds")
     parser.add_argument("--pair", help="only one pair, as numpy-torch")
