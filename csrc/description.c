@@ -22,6 +22,9 @@ description_alloc(PyTypeObject *type)
         self = (dlx_description *)PyObject_Init((PyObject *)spare[--n_spare], type);
     } else {
         self = PyObject_GC_New(dlx_description, type);
+        if (self != NULL) {
+            self->layout_is_known = false;
+        }
     }
     if (self != NULL) {
         self->owner = NULL;
@@ -67,8 +70,9 @@ description_dealloc(PyObject *self)
     free(mine->streams);
     free(mine->far_dims);
     if (n_spare < MAX_SPARE) {
-        spare[n_spare++] = mine;
+        spare[n_spare++] = mine; /* with the layout it has read */
     } else {
+        dlx_description_forget_layout(mine);
         PyObject_GC_Del(self);
     }
     Py_DECREF(type);
@@ -103,9 +107,10 @@ read_fields(dlx_state *state, PyObject *const *args, Py_ssize_t nargs,
         return -1;
     }
     for (Py_ssize_t i = 0; i < N_POSITIONAL; i++) {
-        if (i < nargs && fields[i] == NULL) {
-            fields[i] = args[i];
-        } else if (i < nargs || fields[i] == NULL) {
+        PyObject **field = known[i].value;
+        if (i < nargs && *field == NULL) {
+            *field = args[i];
+        } else if (i < nargs || *field == NULL) {
             PyErr_Format(PyExc_TypeError, "Description() got %s for argument '%U'",
                          i < nargs ? "two values" : "nothing", known[i].name);
             return -1;

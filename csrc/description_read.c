@@ -56,6 +56,13 @@ check(dlx_state *state, const dlx_description *self, PyObject *const *fields)
     return wrong_field(state, "shape", fields[DLX_FIELD_SHAPE], why);
 }
 
+/* What is left to check where the layout has been checked before. */
+static int
+check_data(dlx_state *state, const dlx_description *self, PyObject *const *fields)
+{
+    return self->view.data == NULL && !self->is_empty ? check(state, self, fields) : 0;
+}
+
 /* ---- fields ---- */
 
 static int
@@ -297,6 +304,78 @@ read_allocation(dlx_state *state, dlx_description *self, PyObject *value)
     return 0;
 }
 
+/* ---- layout ---- */
+
+void
+dlx_description_forget_layout(dlx_description *self)
+{
+    if (self->layout_is_known) {
+        self->layout_is_known = false; /* first: a deallocator may run anything */
+        for (int i = 0; i < DLX_N_LAYOUT_FIELDS; i++) {
+            Py_CLEAR(self->layout_said[i]);
+        }
+    }
+}
+
+/* The description that had this memory before was made of the very same objects. */
+static bool
+has_layout(const dlx_description *self, PyObject *const *fields)
+{
+    return self->layout_is_known &&
+           memcmp(self->layout_said, fields, sizeof self->layout_said) == 0;
+}
+
+/* An object whose meaning cannot change: None, a name, or a tuple of plain integers. */
+static bool
+is_immutable(dlx_state *state, PyObject *value)
+{
+    bool is = value == NULL || value == Py_None || PyUnicode_CheckExact(value);
+    if (is || (PyObject *)Py_TYPE(value) == state->make_dtype ||
+        (PyObject *)Py_TYPE(value) == state->make_device) {
+        return true;
+    }
+    is = PyTuple_CheckExact(value);
+    for (Py_ssize_t i = 0; is && i < PyTuple_GET_SIZE(value); i++) {
+        is = PyLong_CheckExact(PyTuple_GET_ITEM(value, i));
+    }
+    return is;
+}
+
+static void
+remember_layout(dlx_state *state, dlx_description *self, PyObject *const *fields)
+{
+    for (int i = 0; i < DLX_N_LAYOUT_FIELDS; i++) {
+        if (!is_immutable(state, fields[i])) {
+            return;
+        }
+    }
+    for (int i = 0; i < DLX_N_LAYOUT_FIELDS; i++) {
+        self->layout_said[i] = Py_XNewRef(fields[i]);
+    }
+    self->layout_is_known = self->far_dims == NULL;
+}
+
+static int
+read_layout(dlx_state *state, dlx_description *self, PyObject *const *fields)
+{
+    dlx_description_forget_layout(self);
+    if (read_dtype(state, fields[DLX_FIELD_DTYPE], &self->view.dtype) < 0 ||
+        read_device(state, fields[DLX_FIELD_DEVICE], &self->view.device) < 0 ||
+        read_dims(state, self, fields[DLX_FIELD_SHAPE], fields[DLX_FIELD_STRIDES]) <
+            0 ||
+        check(state, self, fields) < 0) {
+        return -1;
+    }
+    if (self->view.strides == NULL) {
+        self->view.strides = self->view.shape + self->view.ndim;
+        dlx_layout_compact_strides(self->view.ndim, self->view.shape,
+                                   self->view.strides);
+    }
+    self->is_empty = dlx_layout_size(&self->view) == 0;
+    remember_layout(state, self, fields);
+    return 0;
+}
+
 /* ---- all of it ---- */
 
 int
@@ -305,22 +384,16 @@ dlx_description_read(dlx_state *state, dlx_description *self, PyObject *const *f
     PyObject *readonly = fields[DLX_FIELD_READONLY], *owner = fields[DLX_FIELD_OWNER];
     int is_read_only = readonly != NULL ? PyObject_IsTrue(readonly) : 0;
     if (is_read_only < 0 ||
-        read_address(state, fields[DLX_FIELD_DATA_PTR], &self->view.data) < 0 ||
-        read_dtype(state, fields[DLX_FIELD_DTYPE], &self->view.dtype) < 0 ||
-        read_device(state, fields[DLX_FIELD_DEVICE], &self->view.device) < 0 ||
-        read_dims(state, self, fields[DLX_FIELD_SHAPE], fields[DLX_FIELD_STRIDES]) <
-            0 ||
-        check(state, self, fields) < 0 ||
-        read_streams(state, self, fields[DLX_FIELD_STREAM]) < 0 ||
+        read_address(state, fields[DLX_FIELD_DATA_PTR], &self->view.data) < 0) {
+        return -1;
+    }
+    int status = has_layout(self, fields) ? check_data(state, self, fields)
+                                          : read_layout(state, self, fields);
+    if (status < 0 || read_streams(state, self, fields[DLX_FIELD_STREAM]) < 0 ||
         read_allocation(state, self, fields[DLX_FIELD_ALLOCATION_STREAM]) < 0) {
         return -1;
     }
-    if (self->view.strides == NULL) {
-        self->view.strides = self->view.shape + self->view.ndim;
-        dlx_layout_compact_strides(self->view.ndim, self->view.shape,
-                                   self->view.strides);
-    }
-    if (dlx_layout_size(&self->view) == 0) {
+    if (self->is_empty) {
         self->view.data = NULL; /* as DLPack and the CUDA Array Interface ask */
     }
     self->flags = is_read_only ? DLPACK_FLAG_BITMASK_READ_ONLY : 0;

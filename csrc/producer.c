@@ -14,16 +14,71 @@
 
 /* ---- the description ---- */
 
+/* The describer of a class whose memory is not fixed, where that is a plain method:
+ * borrowed, it lives as long as the class has this tag. */
+typedef struct describer {
+    PyTypeObject *type;
+    unsigned int tag;
+    PyObject *function;
+} describer;
+
+#define N_DESCRIBERS 16
+static describer describers[N_DESCRIBERS];
+
+static describer *
+slot_of(const PyTypeObject *type)
+{
+    return &describers[dlx_entry_slot(type) % N_DESCRIBERS];
+}
+
+static void
+learn_describer(dlx_state *state, PyTypeObject *type)
+{
+    PyObject *fixed =
+        PyObject_GetAttr((PyObject *)type, state->names._dlexchange_fixed);
+    unsigned int tag = type->tp_version_tag; /* it has one now, if it can have one */
+    PyObject *function =
+        PyObject_GetAttr((PyObject *)type, state->names.__dlexchange__);
+    if (fixed == Py_None && function != NULL &&
+        PyType_HasFeature(Py_TYPE(function), Py_TPFLAGS_METHOD_DESCRIPTOR) &&
+        tag == type->tp_version_tag) {
+        *slot_of(type) = (describer){type, tag, function};
+    }
+    Py_XDECREF(fixed);
+    Py_XDECREF(function);
+    PyErr_Clear();
+}
+
+/* Call the describer, or give what a class with fixed memory has said before. */
+static DLX_GIVE PyObject *
+ask(dlx_state *state, PyObject *x, bool *keep)
+{
+    PyTypeObject *type = Py_TYPE(x);
+    describer known = *slot_of(type);
+    *keep = false;
+    if (known.type == type && known.tag == type->tp_version_tag && known.tag != 0) {
+        Py_INCREF(known.function);
+        PyObject *said = PyObject_Vectorcall(known.function, &x, 1, NULL);
+        Py_DECREF(known.function);
+        return said;
+    }
+    PyObject *fixed = PyObject_GetAttr(x, state->names._dlexchange_fixed);
+    if (fixed == NULL || Py_TYPE(fixed) == state->description_type) {
+        return fixed;
+    }
+    *keep = fixed == Py_True;
+    Py_DECREF(fixed);
+    if (!*keep) {
+        learn_describer(state, type);
+    }
+    return PyObject_CallMethodNoArgs(x, state->names.__dlexchange__);
+}
+
 dlx_description *
 dlx_producer_describe(dlx_state *state, PyObject *x)
 {
-    PyObject *fixed = PyObject_GetAttr(x, state->names._dlexchange_fixed);
-    if (fixed == NULL || Py_TYPE(fixed) == state->description_type) {
-        return (dlx_description *)fixed;
-    }
-    bool keep = fixed == Py_True;
-    Py_DECREF(fixed);
-    PyObject *said = PyObject_CallMethodNoArgs(x, state->names.__dlexchange__);
+    bool keep;
+    PyObject *said = ask(state, x, &keep);
     if (said == NULL) {
         return NULL;
     }

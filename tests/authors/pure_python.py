@@ -14,24 +14,24 @@ class Grid(dx.Producer):
     """Numbers in a grid; views share the memory."""
 
     def __init__(self, values, shape, dtype="float32"):
-        self.memory = array.array(CODES[dtype], values)
-        self.shape, self.dtype = tuple(shape), dtype
+        self.memory = memoryview(array.array(CODES[dtype], values))  # it cannot be resized now
+        self.shape, self.dtype, self.readonly = tuple(shape), dtype, False
         self.strides = tuple(math.prod(self.shape[i + 1 :]) for i in range(len(self.shape)))
-        self.offset, self.readonly = 0, False
+        self.address = self.memory.obj.buffer_info()[0] if math.prod(self.shape) else 0
 
     def __dlexchange__(self):
-        address = self.memory.buffer_info()[0] + self.offset * self.memory.itemsize
         return dx.Description(
-            address if math.prod(self.shape) else 0,
+            self.address,
             self.shape,
             self.dtype,
             strides=self.strides,
             readonly=self.readonly,
-            owner=memoryview(self.memory),  # while it lives, the array cannot be resized
+            owner=self.memory,
         )
 
     def view(self, offset, shape, strides, *, readonly=False):
         made = Grid.__new__(Grid)
         made.__dict__.update(self.__dict__, shape=shape, strides=strides)
-        made.offset, made.readonly = self.offset + offset, self.readonly or readonly
+        made.address += offset * self.memory.itemsize
+        made.readonly |= readonly
         return made

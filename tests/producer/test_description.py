@@ -135,3 +135,60 @@ def test_owner_in_a_cycle_is_collected():
     del owner
     gc.collect()
     assert seen() is None
+
+
+# ---- a layout is read once from the same objects ------------------------------------------
+
+
+def test_same_objects_again_describe_the_same_layout():
+    shape, strides = (2, 3), (1, 2)
+    for address in (4096, 8192):
+        said = describe(data_ptr=address, shape=shape, strides=strides)
+        assert (said.data_ptr, said.shape, said.strides) == (address, shape, strides)
+        del said
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("shape", (3, 2), (3, 2)),
+        ("strides", (1, 2), (1, 2)),
+        ("dtype", "int8", (0, 8, 1)),
+        ("device", "cuda:1", (2, 1)),
+    ],
+)
+def test_one_other_object_is_another_layout(field, value, expected):
+    shape = (2, 3)
+    describe(shape=shape, stream=-1)
+    described = describe(**{"shape": shape, "stream": -1, field: value})
+    assert getattr(described, field) == expected
+
+
+def test_shape_that_can_change_is_read_each_time():
+    class Extent(int):
+        now = 2
+
+        def __index__(self):
+            return self.now
+
+    for shape in ([2, 3], (Extent(2), 3)):
+        assert describe(shape=shape).shape == (2, 3)
+    changed = [2, 3]
+    describe(shape=changed)
+    changed[0] = 5
+    assert describe(shape=changed).shape == (5, 3)
+
+
+def test_missing_address_is_named_also_where_the_layout_is_known():
+    shape = (2, 3)
+    describe(shape=shape)
+    with pytest.raises(dx.ExchangeError, match=r"Description\.data_ptr is 0"):
+        describe(shape=shape, data_ptr=0)
+
+
+def test_wrong_layout_is_not_remembered():
+    wrong = (-1, 3)
+    for _ in range(2):
+        with pytest.raises(dx.ExchangeError, match=r"Description\.shape is"):
+            describe(shape=wrong)
+    assert describe(shape=(2, 3)).shape == (2, 3)

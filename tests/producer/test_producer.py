@@ -130,6 +130,54 @@ def test_description_is_asked_at_each_export_or_once_where_it_is_fixed():
         asked.clear()
 
 
+def test_describer_of_a_class_may_be_replaced():
+    class Plain(dx.Producer):
+        def __dlexchange__(self):
+            return dx.Description(0, (0, 1), "int8")
+
+    made = Plain()
+    for _ in range(2):
+        assert dx.from_dlpack(made.__dlpack__()).shape == (0, 1)
+    Plain.__dlexchange__ = lambda self: dx.Description(0, (0, 2), "int8")
+    assert dx.from_dlpack(made.__dlpack__()).shape == (0, 2)
+
+    class Other(Plain):
+        def __dlexchange__(self):
+            return dx.Description(0, (0, 3), "int8")
+
+    made.__class__ = Other
+    assert dx.from_dlpack(made.__dlpack__()).shape == (0, 3)
+    Plain.__dlexchange__ = property(lambda self: lambda: dx.Description(0, (0, 4), "int8"))
+    assert dx.from_dlpack(Plain().__dlpack__()).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("shape", (-1,)),
+        ("shape", (2**40, 2**40)),
+        ("strides", (2**62,)),
+        ("dtype", "float33"),
+        ("data_ptr", 0),
+        ("device", (99, 0)),
+        ("stream", 0),
+        ("stream", dx.Stream.legacy_default("cuda:1")),
+    ],
+)
+def test_wrong_description_raises_at_every_export_and_names_the_field(field, value):
+    fields = {"data_ptr": 4096, "shape": (2,), "dtype": "float32", field: value}
+    if field == "stream":
+        fields["device"] = "cuda:0"
+
+    class Wrong(dx.Producer):
+        def __dlexchange__(self):
+            return dx.Description(**fields)
+
+    for export in (Wrong.__dlpack__, Wrong.__dlpack_device__, dx.from_dlpack, call_from_object):
+        with pytest.raises(dx.ExchangeError, match=rf"Description\.{field} is"):
+            export(Wrong())
+
+
 def test_fixed_class_without_room_for_the_description_says_so():
     class Slotted(dx.Producer, fixed=True):
         __slots__ = ("array",)
