@@ -172,6 +172,9 @@ dlx_lease_record_stream(dlx_state *state, uintptr_t address,
     if (!consumer->is_owned) { /* no exception is made under the lock: it may collect */
         return refuse_unowned(state, consumer);
     }
+    if (DLX_MUTATED(record_stream)) {
+        return 1;
+    }
     pthread_mutex_lock(&registry.lock);
     for (dlx_lease *lease = *bucket_of(address); found >= 0 && lease != NULL;
          lease = lease->next) {

@@ -7,6 +7,7 @@
 
 #include "driver.h"
 #include "lease.h"
+#include "mutant.h"
 #include "order.h"
 #include "raise.h"
 #include "stream_type.h"
@@ -22,6 +23,9 @@ dlx_py_push(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "O!O!", state->stream_type, &from, state->stream_type,
                           &to)) {
         return NULL;
+    }
+    if (DLX_MUTATED(named_push)) {
+        Py_RETURN_NONE;
     }
     Py_BEGIN_ALLOW_THREADS
     status =

@@ -134,7 +134,8 @@ find_edge(dlx_state *state, const dlx_entry *entry, PyObject *x, dlx_order *orde
         0) {
         return -1;
     }
-    if (dlx_stream_same(allocation.stream, order->producer.stream, true) &&
+    bool same = dlx_stream_same(allocation.stream, order->producer.stream, true);
+    if ((same || DLX_MUTATED(find_edge)) &&
         !dlx_stream_is_per_thread(allocation.stream)) {
         dlx_stream_ref_clear(&order->producer);
         order->producer = allocation; /* the same stream, with its owner */
@@ -248,6 +249,9 @@ drive(dlx_order *order, bool to_tensor, bool host, bool named, dlx_event **ready
     }
     if (order->ready != NULL) {
         return dlx_event_wait(order->ready, C, error);
+    }
+    if (DLX_MUTATED(hand_off)) {
+        return DLX_OK;
     }
     return dlx_push(P, C, named ? DLX_PUSH_CONSUMER_NAMED : 0, error);
 }

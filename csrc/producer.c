@@ -8,6 +8,7 @@
 
 #include "arguments.h"
 #include "capsule.h"
+#include "mutant.h"
 #include "order.h"
 #include "raise.h"
 #include "tensor.h"
@@ -111,7 +112,8 @@ push_all(const dlx_description *said, dlx_stream to, dlx_error *error)
 {
     dlx_status status = DLX_OK;
     for (size_t i = 0; status == DLX_OK && i < said->n_streams; i++) {
-        status = dlx_push(said->streams[i].stream, to, DLX_PUSH_CONSUMER_NAMED, error);
+        status = dlx_push(DLX_MUTATED(described_push) ? to : said->streams[i].stream,
+                          to, DLX_PUSH_CONSUMER_NAMED, error);
     }
     return status;
 }
