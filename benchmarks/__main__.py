@@ -28,7 +28,7 @@ def main() -> int:
 
 
 def _host(options: argparse.Namespace) -> int:
-    from benchmarks import cases, suite
+    from benchmarks import cases, producer, suite
 
     selected = [
         case
@@ -45,6 +45,8 @@ def _host(options: argparse.Namespace) -> int:
         round_ns=100_000 if options.fast else 250_000,
         say=lambda name: print(f"  {name}", file=sys.stderr, flush=True),
     )
+    if not (options.pair or options.kind):
+        document["target"] += producer.run(rounds=document["rounds"], round_ns=document["round_ns"])
     for part in (
         report.environment(document),
         report.groups(document),
