@@ -28,7 +28,7 @@ def main() -> int:
 
 
 def _host(options: argparse.Namespace) -> int:
-    from benchmarks import cases, producer, suite
+    from benchmarks import cases, producer, push, suite
 
     selected = [
         case
@@ -47,12 +47,14 @@ def _host(options: argparse.Namespace) -> int:
     )
     if not (options.pair or options.kind):
         document["target"] += producer.run(rounds=document["rounds"], round_ns=document["round_ns"])
+    document["push"] = push.measure(3 if options.fast else 101)
     for part in (
         report.environment(document),
         report.groups(document),
         report.guarantees(document),
         report.absent(document),
         report.target(document),
+        report.push(document),
     ):
         print(f"{part}\n")
     if options.fast:
@@ -61,7 +63,7 @@ def _host(options: argparse.Namespace) -> int:
     if path is not None:
         report.write(document, path)
         print(f"written: {path}")
-    missed = any(line["verdict"] == "missed" for line in document["target"])
+    missed = any(line["verdict"] == "missed" for line in (*document["target"], document["push"]))
     return int(options.strict and missed)
 
 

@@ -50,7 +50,7 @@ def environment(document: dict[str, Any]) -> str:
 
 def groups(document: dict[str, Any]) -> str:
     """One table a case; ratios are medians round by round, spread is their quartiles."""
-    head = ("", "min ns", "median", "x floor", "spread", "x ours", "memory", *COLUMNS)
+    head = ("", "min ns", "median", "x floor", "spread", "x ours", "spread", "memory", *COLUMNS)
     parts = []
     for group in document["groups"]:
         state = f", {group['state']}" if group["state"] else ""
@@ -64,14 +64,15 @@ COLUMNS = ("values", "ordering", "release", "capture")
 
 def _line(line: dict[str, Any], guarantees: dict[str, dict[str, str]]) -> tuple[object, ...]:
     said = guarantees[line["name"]]
-    floor = line["ratio_to_floor"]
+    floor, ours = line["ratio_to_floor"], line["ratio_to_ours"]
     return (
         line["name"],
         f"{line['min_ns']:.1f}",
         f"{line['median_ns']:.1f}",
         f"{floor['median']:.2f}",
         f"{floor['p25']:.2f}..{floor['p75']:.2f}",
-        f"{line['ratio_to_ours']['median']:.2f}",
+        f"{ours['median']:.2f}",
+        f"{ours['p25']:.2f}..{ours['p75']:.2f}",
         line["memory"],
         *(said[column] for column in COLUMNS),
     )
@@ -99,6 +100,24 @@ def target(document: dict[str, Any]) -> str:
         count[line["verdict"]] += 1
     text = table(("pair", "against", "limit", "ratio", "spread", "of min", "verdict"), rows)
     return f"{text}\n" + ", ".join(f"{number} {word}" for word, number in count.items())
+
+
+def push(document: dict[str, Any]) -> str:
+    """The library's own cost of a push, with nothing behind the driver's table."""
+    found = document["push"]
+    verdict = found["verdict"] if found["verdict"] == "met" else found["verdict"].upper()
+    if "push_ns" not in found:
+        return f"push on a null driver table: {verdict}: {found['why']}"
+    rows = [
+        (what, f"{found[f'{key}_ns']:.1f}", f"{found[f'{key}_best_ns']:.1f}")
+        for what, key in (
+            ("between two streams", "push"),
+            ("from the legacy stream", "push_legacy"),
+            ("of one stream to itself", "same_stream"),
+        )
+    ]
+    head = ("push on a null driver table", "median ns", "best ns")
+    return f"{table(head, rows)}\nat most {found['limit_ns']} ns a push: {verdict}"
 
 
 def absent(document: dict[str, Any]) -> str:
