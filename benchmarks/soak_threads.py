@@ -25,7 +25,7 @@ LIMIT_KILOBYTES = 16 * 1024
 def run(hand_offs: int) -> dict[str, Any]:
     """Run `hand_offs` in each thread; returns what was seen and a verdict a line."""
     before = dx.stats()
-    with simulated_cuda(policy="random", seed=SEED, window=WINDOW) as sim:
+    with simulated_cuda(policy="random", seed=SEED, window=WINDOW, reuse=True) as sim:
         pieces = [soak(sim, hand_offs // PIECES) for _ in range(PIECES)]
         findings = [str(finding) for finding in sim.findings]
     now = dx.stats()
@@ -43,7 +43,7 @@ def run(hand_offs: int) -> dict[str, Any]:
         "threads": THREADS,
         "contexts": CONTEXTS,
         "hand_offs": sum(piece.hand_offs for piece in pieces),
-        "schedule": f"random, seed {SEED}, window {WINDOW}",
+        "schedule": f"random, seed {SEED}, window {WINDOW}, freed memory handed out again",
         "findings": findings,
         "resident_kilobytes": [piece.resident_kilobytes for piece in pieces],
         "lines": [

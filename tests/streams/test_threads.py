@@ -107,7 +107,7 @@ def test_per_thread_streams_of_two_threads_are_two_streams(sim: Simulation) -> N
 @pytest.mark.slow
 def test_eight_threads_hand_over_without_a_race_and_without_growing() -> None:
     before = dx.stats().events_created
-    with simulated_cuda(policy="random", seed=11, window=256) as sim:
+    with simulated_cuda(policy="random", seed=11, window=256, reuse=True) as sim:
         first, last = soak(sim, 5_000), soak(sim, 5_000)
         finish(sim)
     assert last.events - before <= max(first.events_allowed, last.events_allowed)
