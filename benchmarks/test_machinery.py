@@ -6,7 +6,18 @@ from typing import Any
 
 import pytest
 
-from benchmarks import cases, floor, frameworks, instructions, soak, target, timing, values
+from benchmarks import (
+    cases,
+    floor,
+    frameworks,
+    instructions,
+    push,
+    soak,
+    soak_threads,
+    target,
+    timing,
+    values,
+)
 from benchmarks.frameworks import Source
 from benchmarks.timing import Contender
 
@@ -150,6 +161,20 @@ def test_soak_sees_a_leak(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
     monkeypatch.setattr(cases, "ours", lambda consumer: lambda x: kept.append(bytearray(1024)))
     assert soak.soak_pair("numpy", "tensor", 2_000)["verdict"] == "missed"
+
+
+def test_soak_of_threads_holds_every_line_and_sees_a_missed_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert {line["verdict"] for line in soak_threads.run(100)["lines"]} == {"met"}
+    monkeypatch.setattr(soak_threads, "LIMIT_KILOBYTES", -1_000_000)
+    missed = [line["what"] for line in soak_threads.run(100)["lines"] if line["verdict"] != "met"]
+    assert missed == ["growth of memory, KiB"]
+
+
+@pytest.mark.parametrize(("dearest", "verdict"), [(150.0, "met"), (150.1, "missed")])
+def test_push_is_judged_by_its_dearer_kind(dearest: float, verdict: str) -> None:
+    assert push.judged({"push_ns": 30.0, "push_legacy_ns": dearest})["verdict"] == verdict
 
 
 def test_source_is_on_a_border_that_jax_does_not_copy() -> None:
