@@ -11,6 +11,7 @@
 #include "order.h"
 #include "raise.h"
 #include "stream_type.h"
+#include "tensor.h"
 
 /* push(src, dst): both dlexchange.Stream. */
 PyObject *
@@ -90,6 +91,58 @@ dlx_py_record_stream(PyObject *module, PyObject *args)
     int found = dlx_lease_record_stream(state, (uintptr_t)address, &consumer);
     dlx_stream_ref_clear(&consumer);
     return found < 0 ? NULL : PyLong_FromLong(found);
+}
+
+/* read_stream(x, device_type, device_id): whatever may be given as a stream, as one. */
+PyObject *
+dlx_py_read_stream(PyObject *module, PyObject *args)
+{
+    dlx_state *state = PyModule_GetState(module);
+    PyObject *object;
+    int device_type, device_id;
+    dlx_stream_ref found;
+    bool vouched;
+    if (!PyArg_ParseTuple(args, "Oii", &object, &device_type, &device_id)) {
+        return NULL;
+    }
+    DLDevice on = dlx_order_device((DLDevice){(DLDeviceType)device_type, device_id});
+    if (dlx_stream_read(state, object, on, &vouched, &found) < 0) {
+        return NULL;
+    }
+    if (vouched) {
+        return dlx_raise(state->StreamError, "-1 is not a stream to work on");
+    }
+    return found.owner != NULL /* a dx.Stream, which keeps the handle's owner */
+               ? found.owner
+               : dlx_stream_object_new(state, found.stream, NULL, false);
+}
+
+/* note_use(tensor, stream): release the memory behind the stream, where somebody owns
+ * it. */
+PyObject *
+dlx_py_note_use(PyObject *module, PyObject *args)
+{
+    dlx_state *state = PyModule_GetState(module);
+    PyObject *object, *stream;
+    dlx_stream_ref consumer;
+    bool vouched;
+    if (!PyArg_ParseTuple(args, "O!O!", state->tensor_type, &object, state->stream_type,
+                          &stream)) {
+        return NULL;
+    }
+    dlx_tensor *tensor = (dlx_tensor *)object;
+    DLDevice on = dlx_order_device(tensor->view.device);
+    if (dlx_stream_read(state, stream, on, &vouched, &consumer) < 0) {
+        return NULL;
+    }
+    if (tensor->hold.lease == NULL) {
+        tensor->hold.lease = dlx_lease_new();
+    }
+    int status = tensor->hold.lease == NULL
+                     ? -1
+                     : dlx_lease_add_consumer(state, tensor->hold.lease, &consumer);
+    dlx_stream_ref_clear(&consumer);
+    return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 PyObject *

@@ -14,6 +14,7 @@ An adapter is a module with
 - ``on_stream(to, device, stream)``: a context manager that makes the framework work on a
   stream (None: its current one) and yields that; without it the framework's stream is
   not known, and device memory is given to it in the order it asks for itself;
+- ``current_stream(to, device)``: the framework's current stream, with what owns its handle;
 - ``stream_of(x)``: the stream of an array whose ``__cuda_array_interface__`` names none
   although work may be pending;
 - ``report(module)`` and ``NOTES``: what `dlexchange.frameworks()` shows;

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..device import DeviceType
 from ..errors import CopyError
+from . import streams
 from .fit import Needs
 from .info import Report, has_exchange_api
 
@@ -31,20 +32,25 @@ def make(tensor: Any, to: Any) -> Any:
     return cupy.asarray(to_numpy(tensor))
 
 
+def current_stream(to: Any, device: Any) -> Any:
+    """Return CuPy's current stream on a device, owned by CuPy's object."""
+    import cupy
+
+    with cupy.cuda.Device(device.id):
+        return streams.resolve(cupy.cuda.get_current_stream(), device.type, device.id)
+
+
 @contextmanager
 def on_stream(to: Any, device: Any, stream: Any) -> Iterator[Any]:
     """Make a stream CuPy's current one; None: the one it has."""
     import cupy
 
-    from .streams import resolve
-
     with cupy.cuda.Device(device.id):
         if stream is None:
-            yield resolve(cupy.cuda.get_current_stream(), device.type, device.id)
+            yield current_stream(to, device)
         else:
-            named = resolve(stream, device.type, device.id)
-            with cupy.cuda.ExternalStream(named.handle, device.id):
-                yield named
+            with cupy.cuda.ExternalStream(stream.handle, device.id):
+                yield stream
 
 
 def report(module: ModuleType) -> Report:

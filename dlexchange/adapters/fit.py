@@ -36,7 +36,7 @@ class Needs(NamedTuple):
     """True where the consumer copies host memory in every case."""
 
 
-#: Has a framework work on a stream (None: its current one) in the body, and yields it:
+#: Has a framework work on a Stream (None: its current one) in the body, and yields it:
 #: ``on_stream(to, device, stream)``.
 OnStream = Callable[[Any, Any, Any], AbstractContextManager[Any]]
 
@@ -64,16 +64,12 @@ def through(
     def hand_over(x: Any, stream: Any, copy: bool | None) -> Any:
         vouched = isinstance(stream, int) and stream == -1
         tensor = _fitted(name, x, -1 if vouched else None, copy, needs)
+        where = _on(name, on_stream, tensor, to, None if vouched else stream)
         try:
-            if tensor.device.type == DeviceType.CPU:
-                if stream is not None and not vouched:
-                    raise StreamError(f"host memory has no stream: leave stream out, not {stream}")
+            with where as used:
                 array = make(tensor, to)
-            else:
-                with _on(name, on_stream, tensor, to, None if vouched else stream) as used:
-                    array = make(tensor, to)
-                    if used is not None:
-                        tensor.record_stream(used)
+                if used is not None:
+                    _core()._note_use(tensor, used)
         except (ExchangeError, MemoryError):
             raise
         except Exception as error:
@@ -88,7 +84,12 @@ def through(
 def _on(
     name: str, on_stream: OnStream | None, tensor: Tensor, to: Any, stream: Any
 ) -> AbstractContextManager[Any]:
-    if on_stream is not None:
+    on_host = tensor.device.type == DeviceType.CPU
+    if on_host and stream is not None:
+        raise StreamError(f"host memory has no stream: leave stream out, not {stream}")
+    if on_stream is not None and not on_host:
+        if stream is not None:
+            stream = _core()._read_stream(stream, *tensor.device)
         return on_stream(to, tensor.device, stream)
     if stream is not None:
         raise StreamError(

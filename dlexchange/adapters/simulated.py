@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from . import Route
+from . import Route, streams
 from .fit import Needs
 
 NEEDS = Needs()
@@ -32,11 +32,16 @@ def make(tensor: Any, to: Any) -> Any:
     return to.framework.from_dlpack(tensor)
 
 
+def current_stream(to: Any, device: Any) -> Any:
+    """Return the current stream of an array's or array type's framework."""
+    return streams.resolve(to.framework.current_stream(device.id), device.type, device.id)
+
+
 @contextmanager
 def on_stream(to: Any, device: Any, stream: Any) -> Iterator[Any]:
-    """Make a stream of the simulation the framework's current one."""
+    """Make a stream the framework's current one; None: the one it has."""
     if stream is None:
-        yield to.framework.current_stream(device.id)
+        yield current_stream(to, device)
     else:
-        with to.framework.use_stream(stream):
+        with to.framework.use_handle(stream.handle, device.id):
             yield stream

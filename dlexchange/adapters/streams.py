@@ -90,55 +90,52 @@ def resolve(x: Any, device_type: int, device_id: int) -> Any:
     )
 
 
-def _current_torch(device: Device) -> Any:
-    import torch
-
-    from .._core import _work_stream
-
-    return _work_stream(torch.Tensor, device.type, device.id)
-
-
-def _current_cupy(device: Device) -> Any:
-    import cupy
-
-    with cupy.cuda.Device(device.id):
-        return resolve(cupy.cuda.get_current_stream(), device.type, device.id)
-
-
-_CURRENT: dict[str, Callable[[Device], Any]] = {"torch": _current_torch, "cupy": _current_cupy}
-
-
 def current(x: Any, device: Any) -> Any:
-    """Find the current stream of a framework, or the stream an array is used on."""
-    from .. import adapters
-    from .._core import Stream, _work_stream
+    """Find the current stream of a framework, or the stream an array is used on.
 
-    cls = x if isinstance(x, type) else type(x)
-    wanted = None
-    if device is not None:
-        wanted = Device.of(device)
-    elif hasattr(x, "__dlpack_device__") and not isinstance(x, type):
-        wanted = Device.of(tuple(x.__dlpack_device__()))
+    An adapter's ``current_stream(to, device)`` says it together with what owns the handle; the
+    work stream of an exchange API alone is a bare handle.
+    """
+    from .. import adapters
+
+    wanted = _device_for(x, device)
+    name = adapters._framework_name(x)
+    adapter = adapters._adapter(name)
+    is_here = getattr(adapter, "MODULE", "sys") in sys.modules
+    if hasattr(adapter, "current_stream") and is_here:
+        found = adapter.current_stream(x, wanted)
     else:
-        wanted = Device(int(DeviceType.CUDA), 0)
+        found = _of_array(x, wanted)
+    if found is None:
+        raise StreamError(f"dlexchange cannot tell the current stream of {name!r}; name one")
+    return found
+
+
+def _device_for(x: Any, device: Any) -> Device:
+    if device is None and hasattr(x, "__dlpack_device__") and not isinstance(x, type):
+        device = tuple(x.__dlpack_device__())
+    wanted = Device(int(DeviceType.CUDA), 0) if device is None else Device.of(device)
     if wanted.type in (DeviceType.CUDA_HOST, DeviceType.CUDA_MANAGED):
         wanted = Device(int(DeviceType.CUDA), wanted.id)
     if wanted.type == DeviceType.CPU:
         raise StreamError("host memory has no stream")
-    name = adapters._framework_name(x)
-    if name in _CURRENT and name in sys.modules:
-        return _CURRENT[name](wanted)
-    if not isinstance(x, (str, type)) and not hasattr(x, "__path__"):
-        route = adapters.classify(cls)
-        if route.work_stream is not None:
-            found = route.work_stream(x)
-            if isinstance(found, Stream):
-                return found
-            if isinstance(found, int):
-                return Stream.from_handle(wanted, found)
-            return resolve(found, wanted.type, wanted.id)
-    if isinstance(cls, type) and cls is not str:
-        found = _work_stream(cls, wanted.type, wanted.id)
-        if found is not None:
-            return found
-    raise StreamError(f"dlexchange cannot tell the current stream of {name!r}; name one")
+    return wanted
+
+
+def _of_array(x: Any, wanted: Device) -> Any:
+    """What an array's type tells of streams, or None."""
+    from .. import adapters
+    from .._core import Stream, _work_stream
+
+    if isinstance(x, str) or hasattr(x, "__path__"):
+        return None
+    cls = x if isinstance(x, type) else type(x)
+    ask = adapters.classify(cls).work_stream
+    if ask is None or x is cls:
+        return _work_stream(cls, wanted.type, wanted.id)
+    found = ask(x)
+    if isinstance(found, Stream):
+        return found
+    if isinstance(found, int):
+        return Stream.from_handle(wanted, found)
+    return resolve(found, wanted.type, wanted.id)

@@ -31,6 +31,16 @@ def classify(cls: type) -> Route | None:
     return Route("torch", "torch", api)
 
 
+def current_stream(to: Any, device: Any) -> Any:
+    """Return torch's current stream; torch never destroys those of its pool."""
+    import torch
+
+    from .._core import Stream, _work_stream
+
+    stream = _work_stream(torch.Tensor, device.type, device.id)
+    return Stream.from_handle(device, stream.handle, owner=torch) if stream is not None else None
+
+
 def report(module: ModuleType) -> Report:
     """Tell of CUDA only where the program has started it."""
     started = module.cuda.is_initialized()

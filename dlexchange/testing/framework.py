@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from ctypes import c_uint64
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,10 @@ class Framework:
             yield stream
         finally:
             self._current.streams = streams
+
+    def use_handle(self, handle: int, device: int) -> AbstractContextManager[SimStream]:
+        """The same for a stream that somebody else owns."""
+        return self.use_stream(SimStreamView(self.sim, handle, device))
 
     # --- making arrays ---
 

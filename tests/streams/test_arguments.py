@@ -350,15 +350,33 @@ def test_legacy_streams_of_two_devices_are_two_streams(two_devices: Simulation) 
     latch.open()
 
 
+def test_current_stream_is_one_that_a_release_can_wait_for(sim: Simulation) -> None:
+    consumer, q = other(sim), sim.stream()
+    t = dx.from_dlpack(sim.array(4, stream=sim.stream(), fill=1, speaks="dlpack"))
+    latch = sim.latch(q)
+    with consumer.use_stream(q):
+        t.record_stream(dx.current_stream(consumer.array_type))
+    t.close()
+    assert dx.stats().parked == 1
+    latch.open()
+
+
+def test_current_stream_of_torch_is_owned() -> None:
+    torch = pytest.importorskip("torch")
+    for subject in ("torch", torch, torch.Tensor):
+        assert dx.current_stream(subject).owner is torch
+
+
 def test_current_stream(sim: Simulation) -> None:
     framework, q = sim.framework(), sim.stream()
     x = framework.array(4, stream=q)
     with framework.use_stream(q):
         for subject in (x, type(x)):
             assert dx.current_stream(subject) == dx.Stream.from_handle("cuda:0", q.handle)
+            assert dx.current_stream(subject).owner is not None
     assert dx.current_stream(x) == dx.Stream.legacy_default("cuda:0")
     with pytest.raises(dx.StreamError, match="cannot tell"):
-        dx.current_stream(sim.array(4, speaks="dlpack", stream=q))
+        dx.current_stream("jax")
     with pytest.raises(dx.StreamError, match="host memory"):
         dx.current_stream("numpy", "cpu")
 
@@ -379,6 +397,37 @@ def test_stream_of_convert_is_the_consumers(any_sim: Simulation) -> None:
     assert not c.query()
     latch.open()
     assert y.tolist(stream=c) == [7] * 16
+
+
+@pytest.mark.parametrize("speaks", ["exchange_api", "dlpack", "cai"])
+def test_stream_of_convert_is_anything_that_is_a_stream(any_sim: Simulation, speaks: str) -> None:
+    sim = any_sim
+    consumer = other(sim)
+    p, c = sim.stream(), sim.stream()
+    x = sim.framework(speaks).array(16, "int32", stream=p, fill=7)
+    given = {"cai": x}.get(speaks) or dx.from_dlpack(x, stream=p)
+    unowned = dx.Stream.from_handle("cuda:0", c.handle)
+    for stream, handle in (
+        (c, c.handle),
+        (unowned, c.handle),
+        (c.handle, c.handle),
+        (1, 1),
+        (2, 2),
+        (dx.Stream.per_thread_default("cuda:0"), 2),
+    ):
+        y = dx.convert(given, consumer.array_type, stream=stream)
+        assert y.stream.handle == handle
+        assert y.tolist(stream=y.stream) == [7] * 16
+        c.synchronize()
+    with dx.strict():
+        for stream in (c.handle, unowned):
+            with pytest.raises(dx.StreamError, match="no owner"):
+                dx.convert(given, consumer.array_type, stream=stream)
+    for stream in (0, -2, 2**64):
+        with pytest.raises(dx.StreamError, match=r"ambiguous|not a stream handle"):
+            dx.convert(given, consumer.array_type, stream=stream)
+    with pytest.raises(TypeError, match="is not a stream"):
+        dx.convert(given, consumer.array_type, stream="c")
 
 
 def test_consumer_whose_stream_we_cannot_set_is_given_none(sim: Simulation) -> None:
