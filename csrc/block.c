@@ -147,15 +147,15 @@ legacy_deleter(DLManagedTensor *self)
 }
 
 /* Strides nobody steps by, of extents 1 and of empty tensors: some consumers still look
- * at them. */
-static void
+ * at them. True where the tensor is empty. */
+static bool
 plain_strides(int32_t ndim, const int64_t *shape, int64_t *strides)
 {
     int64_t stride = 1;
     for (int32_t i = 0; i < ndim; i++) {
         if (shape[i] == 0) {
             dlx_layout_compact_strides(ndim, shape, strides);
-            return;
+            return true;
         }
     }
     for (int32_t i = ndim - 1; i >= 0; i--) {
@@ -165,9 +165,10 @@ plain_strides(int32_t ndim, const int64_t *shape, int64_t *strides)
             stride = (strides[i] < 0 ? -strides[i] : strides[i]) * shape[i];
         }
     }
+    return false;
 }
 
-void
+bool
 dlx_view_publish(DLTensor *out, const DLTensor *view, int64_t *dims)
 {
     int32_t ndim = view->ndim;
@@ -180,6 +181,7 @@ dlx_view_publish(DLTensor *out, const DLTensor *view, int64_t *dims)
     if (from_strides == NULL) {
         dlx_dims_copy(shape, from_shape, ndim);
         dlx_layout_compact_strides(ndim, shape, strides);
+        plain = true;
     } else {
         for (int32_t i = 0; i < ndim; i++) {
             shape[i] = from_shape[i];
@@ -187,13 +189,12 @@ dlx_view_publish(DLTensor *out, const DLTensor *view, int64_t *dims)
             plain = plain || from_shape[i] <= 1;
         }
     }
-    if (plain) {
-        plain_strides(ndim, shape, strides);
-    }
+    bool is_empty = plain && plain_strides(ndim, shape, strides);
     if (view->byte_offset != 0 && dlx_device_has_addresses(view->device.device_type)) {
         out->data = (char *)view->data + view->byte_offset;
         out->byte_offset = 0;
     }
+    return is_empty;
 }
 
 /* GIL: held. */
@@ -228,6 +229,7 @@ dlx_block_new(dlx_state *state, const DLTensor *view, uint64_t flags, dlx_hold *
     block->far_dims = far_dims;
     block->dropped = NULL;
     int64_t *dims = far_dims != NULL ? far_dims : block->dims;
+    DLTensor *out;
     if (versioned) {
         DLManagedTensorVersioned *managed = &block->managed.versioned;
         managed->version.major = DLPACK_MAJOR_VERSION;
@@ -235,12 +237,16 @@ dlx_block_new(dlx_state *state, const DLTensor *view, uint64_t flags, dlx_hold *
         managed->manager_ctx = block;
         managed->deleter = versioned_deleter;
         managed->flags = flags;
-        dlx_view_publish(&managed->dl_tensor, view, dims);
+        out = &managed->dl_tensor;
     } else {
         DLManagedTensor *managed = &block->managed.legacy;
         managed->manager_ctx = block;
         managed->deleter = legacy_deleter;
-        dlx_view_publish(&managed->dl_tensor, view, dims);
+        out = &managed->dl_tensor;
+    }
+    if (dlx_view_publish(out, view, dims)) {
+        out->data = NULL; /* Clause: T09. */
+        out->byte_offset = 0;
     }
     block->hold = *hold;
     hold->kind = DLX_HOLD_NOTHING;

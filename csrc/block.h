@@ -26,8 +26,8 @@ typedef struct dlx_block {
 
 /* Copy shape and strides of `view` to `dims` (room for 2 * ndim), with byte_offset
  * folded into data, and strides made plain where they mean nothing (extent 1, no
- * elements). */
-void dlx_view_publish(DLTensor *out, const DLTensor *view, int64_t *dims);
+ * elements). True where there are no elements. */
+bool dlx_view_publish(DLTensor *out, const DLTensor *view, int64_t *dims);
 
 /* Make a managed tensor over `view`, versioned or legacy, kept alive by `hold`. NULL
  * with MemoryError set; on failure nothing is taken. `view` is copied. Owns: the result

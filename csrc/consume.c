@@ -110,13 +110,12 @@ dlx_source_copy_because(dlx_state *state, dlx_source *source,
     return dlx_source_copy(state, source);
 }
 
-/* Turn what a producer raised into an ExchangeError that names it. MemoryError and
- * BaseExceptions stay as they are. Always -1. */
+/* Turn a producer's BufferError into an ExchangeError, which is one, that names it; any
+ * other exception of a producer stays as it is. Always -1. Clauses: K14, R16. */
 static int
 producer_refused(dlx_state *state, const char *framework)
 {
-    if (PyErr_ExceptionMatches(PyExc_Exception) &&
-        !PyErr_ExceptionMatches(PyExc_MemoryError) &&
+    if (PyErr_ExceptionMatches(PyExc_BufferError) &&
         !PyErr_ExceptionMatches(state->ExchangeError)) {
         dlx_raise(state->ExchangeError,
                   "%s refused to export this tensor; see the cause above", framework);
@@ -387,7 +386,7 @@ refuse_type(dlx_state *state, PyObject *reason, PyObject *x)
     if (reason != NULL) { /* an adapter's */
         dlx_raise(state->ExchangeError, "%U", reason);
     } else {
-        PyErr_Format(PyExc_TypeError,
+        PyErr_Format(state->NotATensorError,
                      "%s is not a tensor that can be exchanged: it has neither "
                      "__dlpack__ nor another protocol that dlexchange reads",
                      Py_TYPE(x)->tp_name);

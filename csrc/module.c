@@ -406,6 +406,7 @@ import_names(dlx_state *state)
         {"dlexchange.errors", "DriverError", offsetof(dlx_state, DriverError)},
         {"dlexchange.errors", "DeviceLost", offsetof(dlx_state, DeviceLost)},
         {"dlexchange.errors", "ReadOnlyWarning", offsetof(dlx_state, ReadOnlyWarning)},
+        {"dlexchange.errors", "NotATensorError", offsetof(dlx_state, NotATensorError)},
         {"dlexchange.device", "DType", offsetof(dlx_state, make_dtype)},
         {"dlexchange.device", "Device", offsetof(dlx_state, make_device)},
     };

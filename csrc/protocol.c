@@ -14,20 +14,45 @@
 
 /* ---- __dlpack__ ---- */
 
-/* Clauses: K06, K07. */
+/* Whether another device is asked for. 1, 0, or -1 with an error set where that is not
+ * the host, or needs a copy that is forbidden. Clauses: K03, K06-K08, S22. */
 static int
-stays_on_device(const dlx_tensor *tensor, const dlx_export_arguments *asked)
+moves_to_host(const dlx_tensor *tensor, const dlx_export_arguments *asked)
 {
-    DLDevice here = tensor->view.device;
-    if (!asked->has_device || (asked->device.device_type == here.device_type &&
-                               asked->device.device_id == here.device_id)) {
+    DLDevice here = tensor->view.device, there = asked->device;
+    PyObject *error = tensor->state->ExchangeError;
+    const char *why = "";
+    if (!asked->has_device ||
+        (there.device_type == here.device_type && there.device_id == here.device_id)) {
         return 0;
     }
-    dlx_raise(tensor->state->ExchangeError,
-              "this Tensor is on device (%d, %d) and cannot be exported to (%d, %d)",
-              (int)here.device_type, (int)here.device_id,
-              (int)asked->device.device_type, (int)asked->device.device_id);
+    if (there.device_type == kDLCPU && dlx_order_device(here).device_type != 0) {
+        if (asked->stream != NULL && asked->stream != Py_None) {
+            error = tensor->state->StreamError;
+            why = " on a stream: the host has none";
+        } else if (asked->copy == 0) {
+            error = tensor->state->CopyError;
+            why = " without a copy, and copy=False forbids it";
+        } else {
+            return 1;
+        }
+    }
+    dlx_raise(error,
+              "this Tensor is on device (%d, %d) and cannot be exported to (%d, %d)%s",
+              (int)here.device_type, (int)here.device_id, (int)there.device_type,
+              (int)there.device_id, why);
     return -1;
+}
+
+/* Copy to host memory of our own, behind the ready event. Blocks: until it is there. */
+static int
+copy_to_host(dlx_tensor *tensor, dlx_source *source)
+{
+    const dlx_lease *lease = tensor->hold.lease;
+    source->order = (dlx_order){.is_active = true,
+                                .streams_on = dlx_order_device(tensor->view.device),
+                                .ready = lease != NULL ? lease->ready : NULL};
+    return dlx_order_copy_to_host(tensor->state, source);
 }
 
 /* Make the consumer's stream wait for the ready event. As a plain producer we use the
@@ -85,13 +110,16 @@ dlx_tensor_dlpack(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     PyObject *capsule = NULL;
     dlx_source source;
 
-    if (dlx_export_arguments_read(state, args, nargs, kwnames, &asked) < 0 ||
-        stays_on_device(tensor, &asked) < 0 ||
-        dlx_tensor_open(state, self, &source) < 0) {
+    if (dlx_export_arguments_read(state, args, nargs, kwnames, &asked) < 0) {
         return NULL;
     }
-    if (order_for(tensor, asked.stream) == 0 &&
-        (asked.copy != 1 || dlx_source_copy(state, &source) == 0)) {
+    int moves = moves_to_host(tensor, &asked);
+    if (moves < 0 || dlx_tensor_open(state, self, &source) < 0) {
+        return NULL;
+    }
+    if (moves ? copy_to_host(tensor, &source) == 0
+              : order_for(tensor, asked.stream) == 0 &&
+                    (asked.copy != 1 || dlx_source_copy(state, &source) == 0)) {
         capsule = dlx_source_export(state, &source, asked.versioned);
     }
     dlx_source_close(&source);

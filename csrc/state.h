@@ -112,6 +112,7 @@ typedef struct dlx_state {
     PyObject *DriverError;
     PyObject *DeviceLost;
     PyObject *ReadOnlyWarning;
+    PyObject *NotATensorError;
     PyObject *make_dtype;    /* dlexchange.device.DType */
     PyObject *make_device;   /* dlexchange.device.Device */
     PyObject *known_dtypes;  /* what DType.of said of a spec */

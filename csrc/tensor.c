@@ -81,8 +81,8 @@ dlx_tensor_new(dlx_state *state, dlx_source *source)
     tensor->flags = source->flags;
     tensor->hold = source->hold;
     tensor->far_dims = far_dims;
-    dlx_view_publish(&tensor->view, &source->view,
-                     far_dims != NULL ? far_dims : tensor->dims);
+    (void)dlx_view_publish(&tensor->view, &source->view,
+                           far_dims != NULL ? far_dims : tensor->dims);
     source->hold.kind = DLX_HOLD_NOTHING;
     return (PyObject *)tensor;
 

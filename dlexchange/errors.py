@@ -8,6 +8,7 @@ __all__ = [
     "DeviceLost",
     "DriverError",
     "ExchangeError",
+    "NotATensorError",
     "ReadOnlyWarning",
     "StreamError",
 ]
@@ -27,6 +28,10 @@ class CaptureError(ExchangeError):
 
 class StreamError(ExchangeError, ValueError):
     """A stream is ambiguous, unknown, or of another device."""
+
+
+class NotATensorError(TypeError, AttributeError):
+    """The object speaks no protocol (a wrong type, and what the array API asks for)."""
 
 
 class DriverError(RuntimeError):

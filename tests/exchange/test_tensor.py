@@ -146,6 +146,16 @@ def test_export_in_every_combination_of_keywords(version, copies):
         assert np.array_equal(dx.to_numpy(capsule), array)
 
 
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 2, 0)], ids=str)
+@pytest.mark.parametrize("strides", [{}, {"strides": None}], ids=str)
+def test_export_without_elements_has_no_address(shape, strides):
+    tensor = dx.from_dlpack(Fake(np.zeros(shape, np.float32), byte_offset=8, **strides))
+    for keywords in ({}, {"max_version": (1, 0)}):
+        capsule = tensor.__dlpack__(**keywords)
+        view = dlpack.peek(capsule).dl_tensor
+        assert (view.data, view.byte_offset) == (None, 0)
+
+
 @pytest.mark.parametrize(
     ("keywords", "error", "says"),
     [

@@ -55,5 +55,5 @@ def test_fixed_shape_tensors_arrive_whole() -> None:
     ids=["nulls", "bits", "strings", "times", "dictionary", "chunks"],
 )
 def test_values_that_are_not_plain_memory_are_refused(array: pa.Array) -> None:
-    with pytest.raises(dx.ExchangeError):
+    with pytest.raises((dx.ExchangeError, pa.ArrowException)):
         dx.from_dlpack(array)

@@ -47,5 +47,5 @@ def test_structured_arrays_are_refused() -> None:
     class Pair:
         x: float
 
-    with pytest.raises(dx.ExchangeError, match="refused to export"):
+    with pytest.raises(RuntimeError, match="structured"):
         dx.from_dlpack(wp.zeros(2, dtype=Pair, device="cpu"))
