@@ -101,11 +101,9 @@ def current(x: Any, device: Any) -> Any:
     wanted = _device_for(x, device)
     name = adapters._framework_name(x)
     adapter = adapters._adapter(name)
+    ask = getattr(adapter, "current_stream", None)
     is_here = getattr(adapter, "MODULE", "sys") in sys.modules
-    if hasattr(adapter, "current_stream") and is_here:
-        found = adapter.current_stream(x, wanted)
-    else:
-        found = _of_array(x, wanted)
+    found = ask(x, wanted) if ask is not None and is_here else _of_array(x, wanted)
     if found is None:
         raise StreamError(f"dlexchange cannot tell the current stream of {name!r}; name one")
     return found
