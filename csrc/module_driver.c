@@ -192,6 +192,22 @@ dlx_py_driver_reset(PyObject *module, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* _park(tensor): for memory whose producer's stream must not wait for its consumers. */
+PyObject *
+dlx_py_park(PyObject *module, PyObject *x)
+{
+    dlx_state *state = PyModule_GetState(module);
+    if (Py_TYPE(x) != state->tensor_type) {
+        return PyErr_Format(PyExc_TypeError, "expected Tensor, not %s",
+                            Py_TYPE(x)->tp_name);
+    }
+    dlx_lease *lease = ((dlx_tensor *)x)->hold.lease;
+    if (lease != NULL) {
+        lease->edge = false;
+    }
+    Py_RETURN_NONE;
+}
+
 PyObject *
 dlx_py_drain(PyObject *module, PyObject *args)
 {

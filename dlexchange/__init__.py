@@ -9,6 +9,7 @@ from . import errors
 from ._core import Tensor, convert, from_dlpack, to_jax, to_numpy, to_torch
 from .device import Device, DeviceType, DType
 from .errors import (
+    Cancelled,
     CaptureError,
     CopyError,
     DeviceLost,
@@ -24,6 +25,7 @@ from .stream import Event, Stream, current_stream, push, record_stream
 __version__ = "0.1.0"
 
 __all__ = [
+    "Cancelled",
     "CaptureError",
     "CopyError",
     "DType",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "Cancelled",
     "CaptureError",
     "CopyError",
     "DeviceLost",
@@ -32,6 +33,13 @@ class StreamError(ExchangeError, ValueError):
 
 class NotATensorError(TypeError, AttributeError):
     """The object speaks no protocol (a wrong type, and what the array API asks for)."""
+
+
+class Cancelled(BaseException):
+    """Nobody wants this request of a pipeline any more.
+
+    Not an Exception, so that a stage's ``except Exception`` cannot swallow it.
+    """
 
 
 class DriverError(RuntimeError):

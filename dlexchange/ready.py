@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import queue
 import sys
@@ -16,6 +15,7 @@ from ._core import Tensor, from_dlpack, to_numpy
 from .device import DeviceType
 from .errors import ExchangeError, StreamError
 from .stream import as_stream
+from .tree import map_tree
 
 __all__ = ["Ready", "host", "ready"]
 
@@ -220,10 +220,10 @@ async def host(x: Any) -> Any:
     A copy in flight keeps its source and destination until it is done, cancelled or not.
     """
     pending: list[Awaitable[Any]] = []
-    made = _map(lambda leaf: _start(leaf, pending), x)
+    made = map_tree(lambda leaf: _start(leaf, pending), x)
     for copy in pending:
         await copy
-    return _map(lambda leaf: leaf.finish() if isinstance(leaf, _OnItsWay) else leaf, made)
+    return map_tree(lambda leaf: leaf.finish() if isinstance(leaf, _OnItsWay) else leaf, made)
 
 
 class _OnItsWay:
@@ -243,17 +243,3 @@ def _start(leaf: Any, pending: list[Awaitable[Any]]) -> Any:
         raise ExchangeError(f"{type(leaf).__name__} cannot be copied to the host") from error
     pending.append(ready(event) if event is not None else Ready(None, None))
     return _OnItsWay(lambda: to_numpy(copy))
-
-
-def _map(function: Callable[[Any], Any], tree: Any) -> Any:
-    """Apply a function to the leaves of lists, tuples, dicts and dataclasses."""
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return type(tree)(*(_map(function, item) for item in tree))
-    if isinstance(tree, (list, tuple)):
-        return type(tree)(_map(function, item) for item in tree)
-    if isinstance(tree, dict):
-        return type(tree)((key, _map(function, item)) for key, item in tree.items())
-    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        fields = {f.name: _map(function, getattr(tree, f.name)) for f in dataclasses.fields(tree)}
-        return dataclasses.replace(tree, **fields)
-    return function(tree)

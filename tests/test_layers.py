@@ -16,7 +16,7 @@ CSRC = ROOT / "csrc"
 #: The Python layers, lowest first. A module imports only from its own layer and below;
 #: packages stand for all that is in them. `_core` and `adapters` ask each other.
 LAYERS = (
-    ("errors", "device"),
+    ("errors", "device", "tree"),
     ("_core", "adapters"),
     ("exchange", "stream", "ready", "producer"),
     ("dlexchange",),  # the public face, __init__

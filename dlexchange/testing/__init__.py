@@ -8,7 +8,13 @@ device: everything that comes from it says "simulated".
 from dlexchange.testing.arrays import SimArray
 from dlexchange.testing.driver import SimulatedDriverError
 from dlexchange.testing.framework import Framework
-from dlexchange.testing.simulate import drain, every_schedule, simulated_cuda, simulated_hip
+from dlexchange.testing.simulate import (
+    active_frameworks,
+    drain,
+    every_schedule,
+    simulated_cuda,
+    simulated_hip,
+)
 from dlexchange.testing.simulation import Finding, Simulation
 from dlexchange.testing.streams import SimEvent, SimGraph, SimLatch, SimStream
 
@@ -22,6 +28,7 @@ __all__ = [
     "SimStream",
     "SimulatedDriverError",
     "Simulation",
+    "active_frameworks",
     "drain",
     "every_schedule",
     "simulated_cuda",

@@ -9,6 +9,7 @@ from ctypes import c_uint32
 from typing import Any
 
 from dlexchange.testing import driver as _driver
+from dlexchange.testing.framework import Framework
 from dlexchange.testing.simulation import Simulation
 
 _VARIABLE = "DLEXCHANGE_CUDA_DRIVER"
@@ -168,6 +169,11 @@ def _simulate(sim: Simulation) -> Iterator[Simulation]:
             os.environ.pop(_VARIABLE, None)
         else:
             os.environ[_VARIABLE] = before
+
+
+def active_frameworks() -> list[Framework]:
+    """Return the array frameworks of the simulation that is active; none where none is."""
+    return [framework for sim in _active for framework in list(sim._frameworks.values())]
 
 
 def every_schedule(

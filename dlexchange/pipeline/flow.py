@@ -1,0 +1,288 @@
+"""How requests move: who has a ticket, who waits, what lies in which inbox. One lock.
+
+A request waits at the door (its caller waits, too), then in the queue, then takes a ticket
+and enters the inboxes of the first stages. It is finished once it is in no inbox and no
+stage; then, and only then, its ticket goes to the next. Whatever needs several of these
+facts is one step under the lock, so that nothing can be cancelled in between.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..errors import Cancelled
+from .inbox import Guard, Inbox
+from .request import Part, Request, annotate, fresh
+
+if TYPE_CHECKING:
+    from .graph import Graph
+    from .message import Message
+    from .stage import Stage
+
+__all__ = ["Flow"]
+
+
+class Flow:
+    """The state of an open pipeline. All methods may be called from any thread.
+
+    Attributes
+    ----------
+    tickets : int
+        How many are free.
+    """
+
+    def __init__(self, name: str, graph: Graph, inflight: int, queue: int) -> None:
+        self.guard = Guard(self._end_abandoned)
+        self.tickets = inflight
+        self.inboxes = {stage: Inbox(self.guard) for stage in graph.everything}
+        self.unfinished: set[Request] = set()
+        self.counts = {"finished": 0, "failed": 0, "cancelled": 0}
+        self._name = name
+        self._graph = graph
+        self._sources, self.sinks = graph.sources, graph.sinks
+        self._queue_room = queue
+        self._queue: deque[Request] = deque()
+        self._door: deque[Request] = deque()
+        self._refusal: Callable[[], BaseException] | None = None
+        self._idle: list[Callable[[], None]] = []
+        self._abandoned: deque[Request] = deque()
+
+    # --- from the callers' side ---
+
+    def enter(self, request: Request, message: Message) -> None:
+        """Register a request: afterwards it has an outcome, whatever happens."""
+        with self.guard:
+            if self._refusal is not None:
+                raise self._refusal()
+            request.input = message
+            if request.room is not None:
+                request.space = threading.Condition(self.guard.lock)
+            self.unfinished.add(request)
+            self._door.append(request)
+            self._admit()
+
+    def is_at_door(self, request: Request) -> bool:
+        """Tell whether the queue is full, so that the caller has to wait."""
+        with self.guard:
+            return request in self._door
+
+    def cancel(self, request: Request) -> None:
+        """Stop working for a request: at once where it waits, else at its next checkpoint."""
+        self.end(request, None)
+
+    def abandon(self, request: Request) -> None:
+        """Cancel from a destructor, which may run anywhere: also while the lock is held."""
+        self._abandoned.append(request)
+        self._end_abandoned()
+
+    def _end_abandoned(self) -> None:
+        while self._abandoned and self.guard.is_free():
+            self.cancel(self._abandoned.popleft())
+
+    def end(self, request: Request, error: BaseException | None) -> None:
+        """End a request early: with an error, or cancelled."""
+        with self.guard:
+            dropped = self._end(request, error or Cancelled(f"request {request.number}"))
+            self._finish_idle(request)
+        del dropped
+        self._tell(request)
+
+    def next_part(self, request: Request) -> tuple[Part, Message] | None:
+        """Return the oldest partial result that waits, and make room for another."""
+        with self.guard:
+            if not request.parts:
+                return None
+            found = request.parts.popleft()
+            self._make_room(request)
+            return found
+
+    # --- from the stages' side; each call ends one piece of work ---
+
+    def emitted(self, request: Request, stage: Stage, message: Message) -> None:
+        """Pass on what a stage made."""
+        with self.guard:
+            if not request.is_ended:
+                self._pass_on(request, stage, message)
+            request.work -= 1
+            self._finish_idle(request)
+        self._tell(request)
+
+    def failed(self, request: Request, stage: Stage, error: BaseException) -> None:
+        """End a request with the error of a stage, or note that the stage has let go of it."""
+        dropped: list[Any] = []
+        with self.guard:
+            if not request.is_ended:
+                text = f"in stage {stage.name!r} of pipeline {self._name!r}, for {request.site}"
+                dropped = self._end(request, annotate(error, text))
+            request.work -= 1
+            self._finish_idle(request)
+        del dropped
+        self._tell(request)
+
+    def filtered(self, request: Request, part: Part, message: Message | None) -> None:
+        """Pass on what the filter lets through."""
+        with self.guard:
+            if message is None:
+                self._make_room(request)
+            elif not request.is_ended:
+                request.parts.append((part, message))
+            request.work -= 1
+            self._finish_idle(request)
+        request.waker.wake()
+
+    # --- partial results ---
+
+    def part(self, request: Request, part: Part, message: Message) -> None:
+        """Send a partial result on its way to the user; the calling stage's work goes on.
+
+        Blocks while the consumer has not taken enough of those before; a request that ends
+        lets it go on.
+        """
+        with self.guard:
+            space = request.space
+            while request.room == 0 and space is not None and not request.is_ended:
+                space.wait()
+            self._show(request, part, message)
+        request.waker.wake()
+
+    def part_now(self, request: Request, part: Part, message: Message) -> None:
+        """Send a partial result where the stage is the thread that would take it."""
+        with self.guard:
+            self._show(request, part, message)
+
+    def _show(self, request: Request, part: Part, message: Message) -> None:
+        if request.is_ended or request.room is None:
+            return
+        request.room -= 1
+        if self._graph.filter is not None:
+            self._put(request, self._graph.filter, (message,), part)
+        else:
+            request.parts.append((part, message))
+
+    # --- the end ---
+
+    def lose(self, error: BaseException) -> None:
+        """End all requests, and refuse new ones: the device is gone."""
+        self._refuse(lambda: fresh(error))
+
+    def stop(self, reason: str) -> None:
+        """Cancel all requests, and refuse new ones."""
+        self._refuse(lambda: Cancelled(reason))
+
+    def close_door(self, refusal: Callable[[], BaseException]) -> None:
+        """Refuse new requests; those inside go on."""
+        with self.guard:
+            self._refusal = self._refusal or refusal
+
+    def close(self) -> None:
+        """Let the stage threads end once they have nothing to do."""
+        with self.guard:
+            for inbox in self.inboxes.values():
+                inbox.close()
+
+    def when_idle(self, call: Callable[[], None]) -> None:
+        """Call back once no request is unfinished; at once where none is."""
+        with self.guard:
+            if self.unfinished:
+                self._idle.append(call)
+                return
+        call()
+
+    def _refuse(self, make: Callable[[], BaseException]) -> None:
+        with self.guard:
+            self._refusal = make
+            ended = list(self.unfinished)
+        for request in ended:
+            self.end(request, make())
+
+    # --- under the lock ---
+
+    def _admit(self) -> None:
+        while self._door or self._queue:
+            if self.tickets:
+                self._start((self._queue or self._door).popleft())
+            elif self._door and len(self._queue) < self._queue_room:
+                self._queue.append(self._door.popleft())
+                self._queue[-1].waker.wake()
+            else:
+                return
+
+    def _start(self, request: Request) -> None:
+        self.tickets -= 1
+        request.has_ticket = True
+        message, request.input = request.input, None
+        for stage in self._sources:
+            self._put(request, stage, (message,))
+
+    def _put(
+        self, request: Request, stage: Stage, messages: tuple[Any, ...], part: Part | None = None
+    ) -> None:
+        request.work += 1
+        self.inboxes[stage].put((request, messages, part))
+
+    def _pass_on(self, request: Request, stage: Stage, message: Message) -> None:
+        after = self._graph.after[stage]
+        if not after:
+            request.outputs[stage] = message
+        for target in after:
+            before = self._graph.before[target]
+            if len(before) == 1:
+                self._put(request, target, (message,))
+                continue
+            arrived = request.joins.setdefault(target, {})
+            arrived[stage] = message
+            if len(arrived) == len(before):
+                del request.joins[target]
+                self._put(request, target, tuple(arrived[source] for source in before))
+
+    def _end(self, request: Request, error: BaseException) -> list[Any]:
+        if request.is_ended or request.is_finished:
+            return []
+        request.is_ended, request.error = True, error
+        dropped = request.forget()
+        for waiting in (self._door, self._queue):
+            if request in waiting:
+                waiting.remove(request)
+        for inbox in self.inboxes.values():
+            mine = [item for item in inbox.items if item[0] is request]
+            for item in mine:
+                inbox.items.remove(item)
+            request.work -= len(mine)
+            dropped += mine
+        if request.space is not None:
+            request.space.notify_all()
+        return dropped
+
+    def _make_room(self, request: Request) -> None:
+        if request.room is not None and request.space is not None:
+            request.room += 1
+            request.space.notify()
+
+    def _finish_idle(self, request: Request) -> None:
+        if request.work or request.is_finished:
+            return
+        request.is_finished = True
+        self.unfinished.discard(request)
+        if request.error is None:
+            self.counts["finished"] += 1
+        else:
+            cancelled = isinstance(request.error, Cancelled)
+            self.counts["cancelled" if cancelled else "failed"] += 1
+        if request.has_ticket:
+            request.has_ticket = False
+            self.tickets += 1
+        self._admit()
+
+    def _tell(self, request: Request) -> None:
+        """Wake whoever waits; not under the lock, since that runs code of event loops."""
+        if request.is_finished:
+            request.waker.wake()
+        if self._idle:
+            with self.guard:
+                calls = [] if self.unfinished else self._idle
+                self._idle = [] if calls else self._idle
+            for call in calls:
+                call()

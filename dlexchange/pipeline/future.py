@@ -1,0 +1,66 @@
+"""Futures of requests, for code without an event loop."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from typing import Any
+
+from .engine import Engine, result_of
+from .request import Request
+from .waking import ThreadWaker
+
+__all__ = ["Future", "FutureWaker"]
+
+
+class Future(concurrent.futures.Future[Any]):
+    """The outcome of a submitted request.
+
+    Synchronization
+    ---------------
+    `result` orders the arrays into the current streams of the thread that first calls it.
+    """
+
+    def __init__(self, engine: Engine, request: Request) -> None:
+        super().__init__()
+        self._engine = engine
+        self._request = request
+        self._made: tuple[Any] | None = None
+
+    def cancel(self) -> bool:
+        """Cancel the request, also while it runs; False where it is finished."""
+        if not super().cancel():
+            return False
+        self.set_running_or_notify_cancel()
+        self._engine.cancel(self._request)
+        return True
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the result and return it, or raise what ended the request."""
+        super().result(timeout)
+        with self._condition:
+            if self._made is None:
+                self._made = (result_of(self._engine, self._request),)
+            return self._made[0]
+
+    def finish(self) -> None:
+        """Tell those who wait; the request is finished."""
+        error = self._request.error
+        try:
+            if error is None:
+                self.set_result(None)
+            else:
+                self.set_exception(error)
+        except concurrent.futures.InvalidStateError:
+            self._request.forget()  # cancelled before, or told already
+
+
+class FutureWaker(ThreadWaker):
+    """Finishes a future when its request is finished."""
+
+    future: Future
+
+    def wake(self) -> None:
+        """Let the submitting thread look again, and finish the future."""
+        super().wake()
+        if self.future._request.is_finished:
+            self.future.finish()

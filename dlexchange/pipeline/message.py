@@ -1,0 +1,144 @@
+"""Messages: what one stage hands to the next, recorded by its maker, ordered by its taker.
+
+Arrays in device memory travel as `dx.Tensor`: the event is recorded in the thread that
+made them, when they are handed over. Whoever takes them, in whatever thread, makes its own
+stream wait for exactly that event. Host memory has no stream and travels as it is.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from .. import _core
+from .._core import Stream, Tensor, convert, from_dlpack
+from ..device import Device, DeviceType
+from ..errors import CopyError, StreamError
+from ..tree import map_tree
+
+__all__ = ["Message", "pack", "unpack"]
+
+Message = Any
+"""A pytree whose device arrays are `Parcel`."""
+
+#: Frameworks that cannot take device memory from a Tensor by themselves: their arrays
+#: arrive as dx.Tensor, which has ``__cuda_array_interface__`` and ``__dlpack__``.
+_TAKE_NO_TENSOR = ("numba", "cuda")
+
+_PLAIN_TYPES = frozenset((int, float, complex, bool, str, bytes, type(None)))
+_HOST_TYPES = set(_PLAIN_TYPES)  # and numpy's arrays, once there are any
+
+
+class Parcel:
+    """A device array on its way: the Tensor, and the type of array that it was."""
+
+    __slots__ = ("kind", "tensor")
+
+    def __init__(self, tensor: Tensor, kind: type) -> None:
+        self.tensor = tensor
+        self.kind = kind
+
+
+def pack(tree: Any, stream: Stream | None) -> Message:
+    """Make a message of what a stage, or a caller, has made in this thread.
+
+    Parameters
+    ----------
+    stream : Stream or None
+        What wrote the arrays whose framework does not know.
+
+    Synchronization
+    ---------------
+    Records one event for each device array. The host does not block.
+
+    Ownership
+    ---------
+    The message keeps the arrays until the work of all who took them is done; no stream is
+    made to wait for that, since it could be the one that has the next request to work on.
+    """
+    if type(tree) in _HOST_TYPES:
+        return tree
+    return map_tree(lambda leaf: _pack(leaf, stream), tree)
+
+
+def _pack(leaf: Any, stream: Stream | None) -> Any:
+    if not is_on_device(leaf):
+        return leaf
+    if isinstance(leaf, Tensor):
+        return Parcel(leaf, Tensor)
+    try:
+        tensor = from_dlpack(leaf)
+    except StreamError:
+        if stream is None:
+            raise
+        tensor = from_dlpack(leaf, stream=stream)
+    _core._park(tensor)
+    return Parcel(tensor, type(leaf))
+
+
+def is_on_device(leaf: Any) -> bool:
+    """Tell whether an object is an array in memory that streams work on."""
+    cls = type(leaf)
+    if cls in _HOST_TYPES:
+        return False
+    device = getattr(leaf, "__dlpack_device__", None)
+    if device is not None:
+        return bool(device()[0] != DeviceType.CPU)
+    return hasattr(cls, "__cuda_array_interface__")
+
+
+def unpack(
+    message: Message, device: Device | None = None, framework: Any = None, *, anywhere: bool = False
+) -> Any:
+    """Make arrays of a message, for this thread and its current streams.
+
+    Parameters
+    ----------
+    device : Device or None
+        Where the taker works; None: on the host.
+    framework : str, module, type or None
+        What arrays to make; None: what they were.
+    anywhere : bool
+        Take them where they are.
+
+    Synchronization
+    ---------------
+    The current stream of each framework waits for the events. The host does not block.
+    """
+    if type(message) in _PLAIN_TYPES:
+        return message
+    return map_tree(lambda leaf: _unpack(leaf, device, framework, anywhere), message)
+
+
+def _unpack(leaf: Any, device: Device | None, framework: Any, anywhere: bool) -> Any:
+    if not isinstance(leaf, Parcel):
+        if framework is not None and hasattr(leaf, "__dlpack_device__"):
+            return convert(leaf, framework)
+        return leaf
+    tensor = leaf.tensor
+    if not anywhere and not _is_at(tensor.device, device):
+        raise CopyError(
+            f"an array is on {tensor.device}, and the stage works on {device or 'the host'}: "
+            "give the stage copy=True, or its device="
+        )
+    kind = leaf.kind if framework is None else framework
+    if kind is Tensor or kind == "dlexchange" or _takes_no_tensor(kind):
+        return tensor
+    return convert(tensor, kind)
+
+
+def _takes_no_tensor(kind: Any) -> bool:
+    return isinstance(kind, type) and kind.__module__.partition(".")[0] in _TAKE_NO_TENSOR
+
+
+def _is_at(here: Device, wanted: Device | None) -> bool:
+    if here.type in (DeviceType.CUDA_HOST, DeviceType.ROCM_HOST, DeviceType.CUDA_MANAGED):
+        return True
+    return here == wanted
+
+
+def learn_host_types() -> None:
+    """Know numpy's arrays as host memory without asking them."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        _HOST_TYPES.add(numpy.ndarray)
