@@ -52,7 +52,7 @@ make_primary(dlx_gpu *gpu, int32_t device_id, dlx_context **out, dlx_error *err)
     int code = gpu->contexts->retain(gpu, device_id, &native);
     dlx_relaxed_leave(gpu, mode);
     if (code != DLX_GPU_SUCCESS) {
-        return dlx_gpu_fail(gpu, gpu->contexts->retain_call, code, err);
+        return dlx_gpu_fail(gpu, DLX_CALL_primary_retain, code, err);
     }
     dlx_status status = make_context(gpu, native, device_id, out, err);
     if (status == DLX_OK) {

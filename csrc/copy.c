@@ -194,7 +194,7 @@ dlx_copy_to_host(void *dst, int32_t device_type, int32_t device_id, uintptr_t sr
         status = queue(&side, dst, src, nbytes, after, done, err);
         gpu->contexts->leave(context, saved);
     } else {
-        status = dlx_gpu_fail(gpu, gpu->contexts->enter_call, code, err);
+        status = dlx_gpu_fail(gpu, DLX_CALL_context_push, code, err);
     }
     dlx_relaxed_leave(gpu, mode);
     if (status != DLX_OK) {

@@ -11,7 +11,11 @@ retain(dlx_gpu *gpu, int32_t device_id, void **native)
 {
     int device;
     int code = gpu->call.device_get(&device, device_id);
-    return code != DLX_GPU_SUCCESS ? code : gpu->call.primary_retain(native, device);
+    if (code != DLX_GPU_SUCCESS) {
+        return dlx_gpu_blame(DLX_CALL_device_get, code);
+    }
+    return dlx_gpu_blame(DLX_CALL_primary_retain,
+                         gpu->call.primary_retain(native, device));
 }
 
 static int
@@ -51,7 +55,7 @@ enter(const dlx_context *context, int *saved)
     }
     code = call->context_push(context->native);
     *saved = code == DLX_GPU_SUCCESS;
-    return code;
+    return dlx_gpu_blame(DLX_CALL_context_push, code);
 }
 
 static int
@@ -89,6 +93,4 @@ const dlx_context_ops dlx_cuda_contexts = {
     .has_current = has_current,
     .enter = enter,
     .leave = leave,
-    .retain_call = DLX_CALL_primary_retain,
-    .enter_call = DLX_CALL_context_push,
 };

@@ -167,7 +167,8 @@ struct dlx_gpu {
     dlx_gpu *older;
 };
 
-/* What CUDA and HIP do each in their way. All answer a driver status. */
+/* What CUDA and HIP do each in their way. All answer a driver status; retain and enter
+ * one that says which call it is of (dlx_gpu_blame). */
 struct dlx_context_ops {
     /* Retain the primary context of a device. */
     int (*retain)(dlx_gpu *gpu, int32_t device_id, DLX_GIVE void **native);
@@ -180,7 +181,6 @@ struct dlx_context_ops {
     /* Make a context current, and what was current before current again. */
     int (*enter)(const dlx_context *context, int *saved);
     int (*leave)(const dlx_context *context, int saved);
-    dlx_gpu_call retain_call, enter_call; /* to name in errors */
 };
 
 extern const dlx_context_ops dlx_cuda_contexts;
@@ -203,7 +203,16 @@ void dlx_gpu_retire_all(void);
 /* Grows whenever a driver is taken out of use. */
 uint32_t dlx_gpu_generation(void);
 
-/* Driver status -> ours. `call` says which call failed. */
+/* A driver status, not success, that carries which call it is of. */
+enum { DLX_BLAME_SHIFT = 16 };
+
+static inline int
+dlx_gpu_blame(dlx_gpu_call call, int code)
+{
+    return code == DLX_GPU_SUCCESS ? code : code | ((int)call + 1) << DLX_BLAME_SHIFT;
+}
+
+/* Driver status -> ours. `call` is the one that failed, unless `code` says which. */
 dlx_status dlx_gpu_fail(const dlx_gpu *gpu, dlx_gpu_call call, int code,
                         DLX_NULL dlx_error *err);
 dlx_status dlx_gpu_status(int code);

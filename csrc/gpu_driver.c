@@ -37,6 +37,7 @@ is_sticky(int code)
 dlx_status
 dlx_gpu_status(int code)
 {
+    code &= (1 << DLX_BLAME_SHIFT) - 1;
     if (is_sticky(code)) {
         return DLX_DEVICE_LOST;
     }
@@ -89,6 +90,10 @@ dlx_gpu_fail(const dlx_gpu *gpu, dlx_gpu_call call, int code, dlx_error *err)
     const char *name = NULL, *text = NULL;
     if (err == NULL) {
         return status;
+    }
+    if (code >> DLX_BLAME_SHIFT != 0) {
+        call = (dlx_gpu_call)((code >> DLX_BLAME_SHIFT) - 1);
+        code &= (1 << DLX_BLAME_SHIFT) - 1;
     }
     if (gpu->missing >> call & 1) {
         dlx_fail(err, status, gpu->names[call],
@@ -342,7 +347,7 @@ dlx_push(dlx_stream producer, dlx_stream consumer, unsigned options, dlx_error *
     if (is_outer) {
         int code = gpu->contexts->enter(from.context, &saved);
         if (code != DLX_GPU_SUCCESS) {
-            return dlx_gpu_fail(gpu, gpu->contexts->enter_call, code, err);
+            return dlx_gpu_fail(gpu, DLX_CALL_context_push, code, err);
         }
         from.enters = false;
         to.enters = to.enters && to.context != from.context;

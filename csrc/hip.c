@@ -52,11 +52,11 @@ enter(const dlx_context *context, int *saved)
     }
     int code = call->device_get_current(&device);
     if (code != DLX_GPU_SUCCESS || device == context->device_id) {
-        return code;
+        return dlx_gpu_blame(DLX_CALL_device_get_current, code);
     }
     code = call->device_set_current(context->device_id);
     *saved = code == DLX_GPU_SUCCESS ? device : -1;
-    return code;
+    return dlx_gpu_blame(DLX_CALL_device_set_current, code);
 }
 
 static int
@@ -75,6 +75,4 @@ const dlx_context_ops dlx_hip_contexts = {
     .has_current = has_current,
     .enter = enter,
     .leave = leave,
-    .retain_call = DLX_CALL_device_set_current,
-    .enter_call = DLX_CALL_device_set_current,
 };

@@ -88,6 +88,13 @@ retire(int32_t device_type)
     }
 }
 
+/* NULL where the driver of that device type has no such call. */
+static const char *
+symbol_of(int32_t device_type, dlx_gpu_call call)
+{
+    return device_type == kDLROCM ? symbols[call].hip : symbols[call].cuda;
+}
+
 static dlx_gpu *
 make_gpu(int32_t device_type, const dlx_gpu_calls *calls, const char *library)
 {
@@ -98,7 +105,7 @@ make_gpu(int32_t device_type, const dlx_gpu_calls *calls, const char *library)
     gpu->call = *calls;
     for (size_t i = 0; i < DLX_N_CALLS; i++) {
         any_call *entry = (any_call *)((char *)&gpu->call + symbols[i].offset);
-        const char *name = device_type == kDLROCM ? symbols[i].hip : symbols[i].cuda;
+        const char *name = symbol_of(device_type, (dlx_gpu_call)i);
         gpu->names[i] = name != NULL ? name : "(no such call)";
         if (*entry == NULL) {
             *entry = symbols[i].stub;
@@ -208,7 +215,7 @@ find_calls(int32_t device_type, void *library, const char *name, dlx_gpu_calls *
     for (size_t i = 0; i < DLX_N_CALLS; i++) {
         const symbol *wanted = &symbols[i];
         any_call *entry = (any_call *)((char *)out + wanted->offset);
-        const char *symbol_name = device_type == kDLROCM ? wanted->hip : wanted->cuda;
+        const char *symbol_name = symbol_of(device_type, (dlx_gpu_call)i);
         if (symbol_name == NULL) {
             continue;
         }
@@ -249,17 +256,21 @@ load(int32_t device_type, dlx_error *err)
     if (status != DLX_OK) {
         return status;
     }
+    dlx_gpu_call call = DLX_CALL_init;
     int code = calls.init(0);
     if (code == DLX_GPU_SUCCESS) {
+        call = DLX_CALL_device_get_count;
         code = calls.device_get_count(&count);
     }
     if (code == DLX_GPU_SUCCESS) {
+        call = DLX_CALL_driver_get_version;
         code = calls.driver_get_version(&version);
     }
     if (code != DLX_GPU_SUCCESS) {
-        dlx_fail(err, DLX_NO_DRIVER, device_type == kDLROCM ? "hipInit" : "cuInit",
-                 "%s was loaded, but does not start (status %d): no usable device",
-                 name, code);
+        const char *symbol = symbol_of(device_type, call);
+        dlx_fail(err, DLX_NO_DRIVER, symbol,
+                 "%s was loaded, but does not start (%s: status %d): no usable device",
+                 name, symbol, code);
         if (err != NULL) {
             err->driver_status = code;
         }

@@ -15,26 +15,25 @@ import pytest
 from support import child
 
 import dlexchange as dx
-from dlexchange.testing import Simulation, drain, simulated_cuda
+from dlexchange.testing import SimulatedDriverError, Simulation, drain, simulated_cuda
 
 from .conftest import other
 
 UNKNOWN, NO_MEMORY = 999, 2
 #: Failures of these cannot be blamed on a hand-off: they only ask, enter, or give back.
 HARMLESS = {"cuGetErrorName", "cuGetErrorString", "cuGetProcAddress"}
-#: Entering a context is blamed on the call that was to be made inside it.
-LEFT_OUT = {"cuCtxPushCurrent"}
 
 
 class Case:
-    """One path, with everything made that it needs before."""
+    """One path, with everything made that it needs before; cold: without a driver loaded."""
 
-    def __init__(self, sim: Simulation, speaks: str) -> None:
+    def __init__(self, sim: Simulation, speaks: str, is_cold: bool = False) -> None:
         self.sim = sim
         self.producer, self.consumer = sim.framework(speaks), other(sim)
         self.p, self.c = sim.stream(), sim.stream()
         self.x = self.producer.array(16, "int32", stream=self.p, fill=5)
-        self.t = dx.from_dlpack(self.x, stream=self.p)
+        if not is_cold:
+            self.t = dx.from_dlpack(self.x, stream=self.p)
 
     def from_dlpack(self) -> Any:
         return dx.from_dlpack(self.x, stream=self.p)
@@ -50,6 +49,22 @@ class Case:
 
     def convert(self) -> Any:
         return dx.convert(self.t, self.consumer.array_type, stream=self.c)
+
+    def convert_straight(self) -> Any:
+        with self.producer.use_stream(self.p), self.consumer.use_stream(self.c):
+            return dx.convert(self.x, self.consumer.array_type)
+
+    def wait(self) -> Any:
+        stream = dx.Stream.from_handle("cuda:0", self.c.handle, owner=self.c)
+        stream.wait(self.t.ready_event)
+        stream.record().synchronize()
+        stream.synchronize()
+
+    def record_stream(self) -> Any:
+        with self.consumer.use_stream(self.c):
+            y = self.consumer.from_dlpack(self.t)
+        dx.record_stream(self.t, self.c)
+        dx.record_stream(y, dx.Stream.create("cuda:0"))
 
     def ready(self) -> Any:
         async def main() -> None:
@@ -79,9 +94,9 @@ class Case:
 PATHS = [name for name in vars(Case) if not name.startswith("_")]
 
 
-def calls_of(path: str, speaks: str) -> dict[str, int]:
+def calls_of(path: str, speaks: str, is_cold: bool) -> dict[str, int]:
     with simulated_cuda(policy="eager") as sim:
-        case = Case(sim, speaks)
+        case = Case(sim, speaks, is_cold)
         sim.reset_calls()
         result = getattr(case, path)()
         drain()
@@ -90,27 +105,25 @@ def calls_of(path: str, speaks: str) -> dict[str, int]:
     return {name: n for name, n in calls.items() if name not in HARMLESS}
 
 
-def fail_each(path: str, speaks: str, status: int) -> list[tuple[str, int, str]]:
+def fail_each(
+    path: str, speaks: str, status: int, is_cold: bool = False
+) -> list[tuple[str, int, str]]:
     """Run the path once for each call of it that can fail; return (call, n, outcome)."""
     outcomes = []
-    for name, count in calls_of(path, speaks).items():
+    for name, count in calls_of(path, speaks, is_cold).items():
         for n in range(1, count + 1):
             with simulated_cuda(policy="eager") as sim:
-                case = Case(sim, speaks)
+                case = Case(sim, speaks, is_cold)
                 before = dx.stats()
                 sim.fail(name, n, status)
                 outcome = "passed"
                 try:
                     result = getattr(case, path)()
                     del result
-                except (dx.DriverError, dx.ExchangeError, MemoryError) as error:
-                    text = repr(error.__cause__ or error)
-                    assert isinstance(error, MemoryError) or name in LEFT_OUT or name in text, (  # noqa: PT017
-                        name,
-                        n,
-                        error,
-                    )
-                    outcome = type(error).__name__
+                except (dx.DriverError, dx.ExchangeError, SimulatedDriverError, MemoryError) as e:
+                    text = repr(e.__cause__ or e)
+                    assert isinstance(e, MemoryError) or name in text, (name, n, e)  # noqa: PT017
+                    outcome = type(e).__name__
                 sim.fail(name, 0)
                 gc.collect()
                 drain()
@@ -121,9 +134,10 @@ def fail_each(path: str, speaks: str, status: int) -> list[tuple[str, int, str]]
                 assert kept <= given_up, (name, n, after)
                 # usable afterwards, and right
                 assert getattr(case, path)() is not Ellipsis
-                y = dx.convert(case.t, case.consumer.array_type, stream=case.c)
+                t = dx.from_dlpack(case.x, stream=case.p)
+                y = dx.convert(t, case.consumer.array_type, stream=case.c)
                 assert y.tolist(stream=case.c) == [5] * 16, (name, n)
-                del y, case
+                del y, t, case
                 gc.collect()
                 drain()
                 assert [str(finding) for finding in sim.findings] == [], (name, n)
@@ -132,27 +146,33 @@ def fail_each(path: str, speaks: str, status: int) -> list[tuple[str, int, str]]
     return outcomes
 
 
+def raised_in_a_child(path: str, speaks: str, status: int, is_cold: bool = False) -> set[str]:
+    """Fail each call in a child, where what is given up may stay; return those that raised."""
+    done = child.run(
+        f"""
+        import warnings
+        warnings.simplefilter("ignore", ResourceWarning)  # of the first leak
+        from streams.test_failures import fail_each
+        print(fail_each({path!r}, {speaks!r}, {status}, {is_cold}))
+        """
+    )
+    outcomes = ast.literal_eval(done.strip().splitlines()[-1])
+    return {name for name, _, outcome in outcomes if outcome != "passed"}
+
+
 @pytest.mark.parametrize("status", [UNKNOWN, NO_MEMORY], ids=["unknown", "no-memory"])
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.slow
 def test_every_call_of_a_path_fails_once(path: str, status: int) -> None:
-    # In a child: what is given up stays alive. The warning of the first leak is expected.
-    done = child.run(
-        f"""
-        import warnings
-        warnings.simplefilter("ignore", ResourceWarning)
-        from streams.test_failures import fail_each
-        print(fail_each({path!r}, "exchange_api", {status}))
-        """
-    )
-    outcomes = ast.literal_eval(done.strip().splitlines()[-1])
-    assert outcomes
     wanted = {
         "from_dlpack": {"cuEventRecord", "cuStreamGetCaptureInfo"},
         "export": {"cuStreamWaitEvent", "cuStreamGetCaptureInfo"},
         "push": {"cuEventRecord", "cuStreamWaitEvent", "cuStreamGetCaptureInfo"},
         "push_legacy": {"cuEventRecord", "cuStreamWaitEvent"},
         "convert": {"cuStreamWaitEvent", "cuStreamGetCaptureInfo"},
+        "convert_straight": {"cuEventRecord", "cuStreamWaitEvent", "cuStreamGetCaptureInfo"},
+        "wait": {"cuStreamWaitEvent", "cuEventSynchronize", "cuStreamSynchronize"},
+        "record_stream": {"cuStreamWaitEvent", "cuStreamCreate"},
         "to_numpy": {"cuMemcpyDtoHAsync", "cuEventSynchronize", "cuEventRecord"},
         "host": {"cuMemcpyDtoHAsync", "cuEventRecord"},
         "ready": {"cuStreamWaitEvent"},
@@ -160,8 +180,21 @@ def test_every_call_of_a_path_fails_once(path: str, status: int) -> None:
         "query": {"cuEventQuery"},
         "create": {"cuStreamCreate"},
     }[path]
-    raised = {name for name, _, outcome in outcomes if outcome != "passed"}
-    assert wanted <= raised, outcomes
+    assert wanted <= raised_in_a_child(path, "exchange_api", status)
+
+
+@pytest.mark.parametrize("speaks", ["dlpack", "cai"])
+@pytest.mark.parametrize("path", ["from_dlpack", "convert_straight"])
+@pytest.mark.slow
+def test_every_call_of_a_path_fails_once_in_other_dialects(path: str, speaks: str) -> None:
+    assert {"cuEventRecord"} <= raised_in_a_child(path, speaks, UNKNOWN)
+
+
+@pytest.mark.parametrize("path", ["from_dlpack", "convert_straight", "push", "create"])
+@pytest.mark.slow
+def test_every_call_of_the_first_use_of_a_driver_fails_once(path: str) -> None:
+    raised = raised_in_a_child(path, "exchange_api", UNKNOWN, is_cold=True)
+    assert {"cuInit", "cuDevicePrimaryCtxRetain"} <= raised
 
 
 def released(sim: Simulation, speaks: str) -> Callable[[], None]:
