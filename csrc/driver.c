@@ -53,10 +53,16 @@ dlx_status
 dlx_stream_init(dlx_stream *out, int32_t device_type, int32_t device_id,
                 uintptr_t handle, dlx_error *err)
 {
-    if (device_type != kDLCUDA && device_type != kDLROCM) {
+    bool is_registered = dlx_backend_is_installed(device_type);
+    if (device_type != kDLCUDA && device_type != kDLROCM && !is_registered) {
         return dlx_fail(err, DLX_BAD_STREAM, "dlx_stream_init",
-                        "device type %d has no streams here: only CUDA (2) and "
-                        "ROCm (10) do",
+                        "device type %d has no streams here: only CUDA (2), ROCm (10) "
+                        "and those registered with dlexchange.backends do",
+                        device_type);
+    }
+    if (is_registered && handle == 0) {
+        return dlx_fail(err, DLX_BAD_STREAM, "dlx_stream_init",
+                        "0 is no stream of device type %d: pass the stream itself",
                         device_type);
     }
     if (device_id < 0 || device_id >= DLX_MAX_DEVICES) {

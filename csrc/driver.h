@@ -330,6 +330,37 @@ dlx_status dlx_copy_to_host(DLX_KEEP void *dst, int32_t device_type, int32_t dev
                             uintptr_t src, size_t nbytes, DLX_NULL dlx_event *after,
                             DLX_GIVE dlx_event **done, DLX_NULL dlx_error *err);
 
+/* ---- Device types from outside ---- */
+
+/* What a device type that no driver here knows is driven by. A stream's handle is a
+ * number of the caller's, never 0; an event is the caller's own. Called without locks
+ * but that of a sweep, from any thread, with or without the GIL. */
+typedef struct dlx_backend_calls {
+    dlx_status (*event_create)(void **event); /* must not need the GIL */
+    void (*event_destroy)(void *event);
+    dlx_status (*record)(void *event, uintptr_t stream);
+    dlx_status (*wait)(uintptr_t stream, void *event);
+    dlx_status (*query)(void *event);
+    dlx_status (*synchronize)(void *event);
+    /* fn(NULL, 0 or a failure, arg) exactly once where DLX_OK is returned, else never.
+     */
+    dlx_status (*notify)(void *event, void (*fn)(void *, int, void *), void *arg);
+    dlx_status (*stream_create)(int32_t device_type, int32_t device_id,
+                                uintptr_t *stream);
+    dlx_status (*stream_query)(uintptr_t stream);
+    dlx_status (*stream_synchronize)(uintptr_t stream);
+    dlx_status (*copy_to_host)(void *dst, uintptr_t src, size_t nbytes,
+                               uintptr_t stream);
+    const char *(*last_error)(void); /* of the calling thread; never NULL */
+} dlx_backend_calls;
+
+/* Have a device type driven so from now on; `name` is for messages. A second time:
+ * nothing. All share one set of functions. */
+dlx_status dlx_backend_install(int32_t device_type, const char *name,
+                               const dlx_backend_calls *functions,
+                               DLX_NULL dlx_error *err);
+bool dlx_backend_is_installed(int32_t device_type);
+
 /* ---- Process ---- */
 
 /* Stop and join the reaper; from then on nothing is driven and every release is leaked

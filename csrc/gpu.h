@@ -65,6 +65,8 @@ typedef void (*dlx_gpu_callback)(void *stream, int code, void *arg);
       "cuStreamAddCallback", 5000, "", "hipStreamAddCallback", optional)               \
     X(launch_host_func, (void *stream, void (*fn)(void *), void *arg),                 \
       "cuLaunchHostFunc", 10000, "", "hipLaunchHostFunc", optional)                    \
+    X(event_add_callback, (void *event, dlx_gpu_callback fn, void *arg), NULL, 0, "",  \
+      NULL, optional)                                                                  \
     X(stream_get_device, (void *stream, int *device), "cuStreamGetDevice", 12080, "",  \
       "hipStreamGetDevice", optional)                                                  \
     X(host_alloc, (void **memory, size_t nbytes, unsigned flags), "cuMemHostAlloc",    \
@@ -113,6 +115,7 @@ enum {
     DLX_GPU_INVALID_HANDLE = 400,
     DLX_GPU_NOT_READY = 600,
     DLX_GPU_CONTEXT_DESTROYED = 709,
+    DLX_GPU_LAUNCH_FAILED = 719,
     DLX_GPU_NOT_PERMITTED = 800,
     DLX_GPU_NOT_SUPPORTED = 801,
     DLX_GPU_CAPTURE_UNSUPPORTED = 900,
@@ -121,6 +124,7 @@ enum {
     DLX_GPU_CAPTURE_IMPLICIT = 906,
     DLX_GPU_CAPTURED_EVENT = 907,
     DLX_GPU_CAPTURE_WRONG_THREAD = 908,
+    DLX_GPU_UNKNOWN = 999,
 };
 
 enum {
@@ -135,7 +139,7 @@ enum {
 
 /* ---- A loaded driver ---- */
 
-enum { DLX_MAX_DEVICES = 64, DLX_MAX_FOREIGN = 64 };
+enum { DLX_MAX_DEVICES = 64, DLX_MAX_FOREIGN = 64, DLX_MAX_BACKENDS = 14 };
 
 typedef struct dlx_gpu dlx_gpu;
 typedef struct dlx_context dlx_context;
@@ -185,6 +189,7 @@ struct dlx_context_ops {
 
 extern const dlx_context_ops dlx_cuda_contexts;
 extern const dlx_context_ops dlx_hip_contexts;
+extern const dlx_context_ops dlx_backend_contexts;
 
 /* The driver of a device type, loaded at first need. Fails after dlx_stop or a fork. */
 dlx_status dlx_gpu_get(int32_t device_type, dlx_gpu **out, DLX_NULL dlx_error *err);
@@ -193,7 +198,8 @@ dlx_status dlx_gpu_get(int32_t device_type, dlx_gpu **out, DLX_NULL dlx_error *e
 dlx_gpu *dlx_gpu_peek(int32_t device_type);
 
 /* Put a table of calls in place of a driver (the loader does, and tests do). Missing
- * calls become stubs. NULL where memory is exhausted. */
+ * calls become stubs. NULL where memory, or the places for device types of others, are
+ * exhausted. */
 dlx_gpu *dlx_gpu_install(int32_t device_type, const dlx_gpu_calls *calls,
                          const char *library);
 

@@ -266,6 +266,10 @@ dlx_lease_release(dlx_lease *lease, dlx_hold *hold, bool attached)
     dlx_error error;
     take_over(lease, hold);
     bool driven = request_of(lease, &request) && !DLX_MUTATED(lease_release);
+    if (driven && dlx_backend_is_installed(lease->streams[0].device_type)) {
+        dlx_release_defer(&request); /* this may be a thread of that very runtime */
+        return;
+    }
     if (driven && attached) {
         Py_BEGIN_ALLOW_THREADS
         result = dlx_release(&request, &error);

@@ -52,21 +52,48 @@ static const symbol symbols[] = {
 
 /* ---- Loaded drivers ---- */
 
-static _Atomic(dlx_gpu *) loaded[2];
+/* CUDA, HIP, and whatever others bring (backend_gpu.c), which are never taken out. */
+static _Atomic(dlx_gpu *) loaded[2 + DLX_MAX_BACKENDS];
+static int32_t types[2 + DLX_MAX_BACKENDS] = {kDLCUDA, kDLROCM};
+static _Atomic size_t n_types = 2; /* written under load_mutex */
 static dlx_gpu *retired;
 static _Atomic uint32_t generation;
 static pthread_mutex_t load_mutex = PTHREAD_MUTEX_INITIALIZER;
 
+/* NULL for a device type nobody drives. */
 static _Atomic(dlx_gpu *) *
 place_of(int32_t device_type)
 {
-    return &loaded[device_type == kDLROCM];
+    size_t n = atomic_load_explicit(&n_types, memory_order_acquire);
+    for (size_t i = 0; i < n; i++) {
+        if (types[i] == device_type) {
+            return &loaded[i];
+        }
+    }
+    return NULL;
+}
+
+/* Under load_mutex: make a place. False where there is none left. */
+static bool
+add_place(int32_t device_type)
+{
+    size_t n = atomic_load(&n_types);
+    if (place_of(device_type) != NULL) {
+        return true;
+    }
+    if (n < sizeof(types) / sizeof(types[0])) {
+        types[n] = device_type;
+        atomic_store_explicit(&n_types, n + 1, memory_order_release);
+        return true;
+    }
+    return false;
 }
 
 dlx_gpu *
 dlx_gpu_peek(int32_t device_type)
 {
-    return atomic_load_explicit(place_of(device_type), memory_order_acquire);
+    _Atomic(dlx_gpu *) *place = place_of(device_type);
+    return place != NULL ? atomic_load_explicit(place, memory_order_acquire) : NULL;
 }
 
 uint32_t
@@ -112,7 +139,9 @@ make_gpu(int32_t device_type, const dlx_gpu_calls *calls, const char *library)
             gpu->missing |= UINT64_C(1) << i;
         }
     }
-    gpu->contexts = device_type == kDLROCM ? &dlx_hip_contexts : &dlx_cuda_contexts;
+    gpu->contexts = device_type == kDLROCM   ? &dlx_hip_contexts
+                    : device_type == kDLCUDA ? &dlx_cuda_contexts
+                                             : &dlx_backend_contexts;
     gpu->device_type = device_type;
     gpu->device_count = DLX_MAX_DEVICES;
     snprintf(gpu->library, sizeof(gpu->library), "%s", library);
@@ -132,12 +161,15 @@ publish(dlx_gpu *gpu)
 dlx_gpu *
 dlx_gpu_install(int32_t device_type, const dlx_gpu_calls *calls, const char *library)
 {
-    dlx_gpu *gpu = make_gpu(device_type, calls, library);
-    if (gpu != NULL) {
-        pthread_mutex_lock(&load_mutex);
-        publish(gpu);
-        pthread_mutex_unlock(&load_mutex);
+    dlx_gpu *gpu = NULL;
+    pthread_mutex_lock(&load_mutex);
+    if (add_place(device_type)) {
+        gpu = make_gpu(device_type, calls, library);
     }
+    if (gpu != NULL) {
+        publish(gpu);
+    }
+    pthread_mutex_unlock(&load_mutex);
     return gpu;
 }
 
@@ -299,6 +331,11 @@ dlx_gpu_get(int32_t device_type, dlx_gpu **out, dlx_error *err)
                             : "the interpreter is exiting: nothing is driven now");
     }
     *out = dlx_gpu_peek(device_type);
+    if (*out == NULL && device_type != kDLCUDA && device_type != kDLROCM) {
+        return dlx_fail(err, DLX_NO_DRIVER, "dlx_driver_load",
+                        "device type %d has no driver here, and no backend",
+                        device_type);
+    }
     if (*out == NULL) {
         dlx_fork_watch();
         pthread_mutex_lock(&load_mutex);
@@ -315,10 +352,6 @@ dlx_status
 dlx_driver_load(int32_t device_type, dlx_error *err)
 {
     dlx_gpu *gpu;
-    if (device_type != kDLCUDA && device_type != kDLROCM) {
-        return dlx_fail(err, DLX_NO_DRIVER, "dlx_driver_load",
-                        "device type %d has no driver here", device_type);
-    }
     return dlx_gpu_get(device_type, &gpu, err);
 }
 

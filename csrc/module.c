@@ -9,6 +9,7 @@
 #include "adapt.h"
 #include "alloc.h"
 #include "arguments.h"
+#include "backend.h"
 #include "description.h"
 #include "docs.h"
 #include "driver.h"
@@ -379,6 +380,8 @@ static PyMethodDef functions[] = {
     {"_stop", dlx_py_stop, METH_NOARGS,
      PyDoc_STR(
          "Stop the reaper; from then on nothing is driven. For interpreter exit.")},
+    {"_backend_install", dlx_py_backend_install, METH_VARARGS,
+     PyDoc_STR("_backend_install(device_type, name, table): drive that type by it.")},
     {"_torch_locate", dlx_torch_locate, METH_O,
      PyDoc_STR("Find torch's lazy bits by specimens; see torch.h.")},
     {"_legacy_capsule", dlx_adapt_legacy_capsule, METH_O,

@@ -67,6 +67,9 @@ static bool
 watch(notification *self)
 {
     dlx_side side;
+    if (self->side.device_type == 0) {
+        return false; /* the backend calls, or says that it never will */
+    }
     dlx_side_of_context(&side, self->event->context);
     side.stream = self->side;
     dlx_status status = dlx_side_query(&side, NULL);
@@ -95,11 +98,22 @@ static void
 destroy_notification(dlx_task *task)
 {
     notification *self = (notification *)task;
-    if (atomic_load(&self->is_called)) {
+    if (atomic_load(&self->is_called) && self->side.device_type != 0) {
         dlx_stream_release(self->side);
     }
     dlx_event_release(self->event);
     let_go(self);
+}
+
+/* The backend of a device type from outside calls back for an event. */
+static dlx_status
+ask_backend(notification *self, dlx_error *err)
+{
+    dlx_gpu *gpu = self->event->context->gpu;
+    int code = gpu->call.event_add_callback(self->event->native, on_callback, self);
+    return code == DLX_GPU_SUCCESS
+               ? DLX_OK
+               : dlx_gpu_fail(gpu, DLX_CALL_event_add_callback, code, err);
 }
 
 /* Queue wait and callback on the stream of ours. */
@@ -160,12 +174,15 @@ dlx_event_notify(dlx_event *event, dlx_notify_fn fn, void *arg, dlx_error *err)
     self->fn = fn;
     self->event = dlx_event_keep(event);
     atomic_init(&self->references, 2);
-    status = dlx_stream_acquire(event->stream.device_type, event->stream.device_id,
-                                &self->side, err);
-    if (status != DLX_OK) {
-        goto fail;
+    if (dlx_backend_is_installed(event->stream.device_type)) {
+        status = ask_backend(self, err);
+    } else {
+        status = dlx_stream_acquire(event->stream.device_type, event->stream.device_id,
+                                    &self->side, err);
+        if (status == DLX_OK) {
+            status = queue(self, err);
+        }
     }
-    status = queue(self, err);
     if (status != DLX_OK) {
         goto fail;
     }

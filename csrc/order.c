@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "alloc.h"
+#include "backend.h"
 #include "mutant.h"
 #include "raise.h"
 #include "stream_type.h"
@@ -24,7 +25,9 @@ dlx_order_device(DLDevice device)
         case kDLROCMHost:
             return (DLDevice){kDLROCM, device.device_id};
         default:
-            return (DLDevice){0, 0};
+            return dlx_backend_drives(dlx_the_state, (int32_t)device.device_type)
+                       ? device
+                       : (DLDevice){0, 0};
     }
 }
 
@@ -60,6 +63,12 @@ work_stream(dlx_state *state, const DLPackExchangeAPI *api, DLDevice on,
     return 0;
 }
 
+static bool
+is_outside(const dlx_order *order)
+{
+    return dlx_backend_is_installed((int32_t)order->streams_on.device_type);
+}
+
 /* jax shows no stream of its own: it gets a Tensor, and orders itself behind that. */
 static bool
 wants_tensor(const dlx_request *request)
@@ -67,10 +76,12 @@ wants_tensor(const dlx_request *request)
     return request->consumer == DLX_TO_TENSOR || request->consumer == DLX_TO_JAX;
 }
 
+/* A device type from outside: torch has no streams there that we could tell. */
 static bool
-consumes_on_host(const dlx_request *request)
+consumes_on_host(const dlx_request *request, const dlx_order *order)
 {
-    return request->consumer == DLX_TO_NUMPY;
+    return request->consumer == DLX_TO_NUMPY ||
+           (request->consumer == DLX_TO_TORCH && is_outside(order));
 }
 
 int
@@ -93,7 +104,8 @@ dlx_order_begin(dlx_state *state, DLDevice device, const dlx_request *request,
         return dlx_stream_read(state, request->stream, order->streams_on,
                                &order->vouched, named);
     }
-    if (request->consumer == DLX_TO_TORCH || request->consumer == DLX_TO_EXCHANGE) {
+    if ((request->consumer == DLX_TO_TORCH && !is_outside(order)) ||
+        request->consumer == DLX_TO_EXCHANGE) {
         const DLPackExchangeAPI *api =
             request->consumer == DLX_TO_TORCH ? state->torch_api : request->api;
         if (work_stream(state, api, order->streams_on, &order->consumer) < 0) {
@@ -179,6 +191,7 @@ dlx_order_before_dlpack(dlx_state *state, const dlx_entry *entry, PyObject *x,
                         DLDevice device, const dlx_request *request, dlx_source *source,
                         PyObject **stream)
 {
+    static const dlx_stream nobody = {0};
     dlx_order *order = &source->order;
     dlx_error error;
     *stream = NULL;
@@ -190,8 +203,7 @@ dlx_order_before_dlpack(dlx_state *state, const dlx_entry *entry, PyObject *x,
             return refuse_silent_producer(state, entry);
         }
         if (!entry->minus_one_is_handle) {
-            *stream = PyLong_FromLong(-1);
-            return *stream != NULL ? 0 : -1;
+            return dlx_stream_argument(order->streams_on, nobody, stream);
         }
     }
     if (find_producer(state, entry, x, order) < 0) {
@@ -200,8 +212,8 @@ dlx_order_before_dlpack(dlx_state *state, const dlx_entry *entry, PyObject *x,
     const dlx_stream_ref *passed = &order->consumer;
     if (order->producer.stream.device_type != 0) {
         if (entry->work_stream != NULL && !entry->minus_one_is_handle) {
-            *stream = PyLong_FromLong(-1); /* P is known: the push is ours */
-            return *stream != NULL ? 0 : -1;
+            return dlx_stream_argument(order->streams_on, nobody,
+                                       stream); /* the push is ours */
         }
         passed = &order->producer; /* whatever the producer has pending joins P */
     } else if (order->consumer.stream.device_type == 0) {
@@ -218,8 +230,7 @@ dlx_order_before_dlpack(dlx_state *state, const dlx_entry *entry, PyObject *x,
     } else {
         order->producer_ordered = true;
     }
-    *stream = PyLong_FromUnsignedLongLong(passed->stream.handle);
-    return *stream != NULL ? 0 : -1;
+    return dlx_stream_argument(order->streams_on, passed->stream, stream);
 }
 
 /* ---- the hand-off ---- */
@@ -274,7 +285,7 @@ synchronise(dlx_state *state, const dlx_request *request, dlx_source *source,
 {
     dlx_order *order = &source->order;
     bool to_tensor = wants_tensor(request);
-    bool host = consumes_on_host(request);
+    bool host = consumes_on_host(request, order);
     dlx_error error;
     dlx_status status;
     *ready = NULL;
@@ -391,15 +402,11 @@ dlx_order_source(dlx_state *state, const dlx_entry *entry, PyObject *x,
             goto fail;
         }
     }
-    if (consumes_on_host(request) && !dlx_device_is_host(device.device_type) &&
-        request->copy != 1) {
-        dlx_raise(
-            state->CopyError,
-            "this memory is on a device: pass copy=True to copy it to the host (and "
-            "wait for it), or await dx.host(x)");
+    bool host = consumes_on_host(request, order);
+    if (host && request->copy != 1 && dlx_order_require_readable(state, source) < 0) {
         goto fail;
     }
-    if (consumes_on_host(request) && request->copy == 1) {
+    if (host && request->copy == 1) {
         if (!is_ordered(order)) {
             refuse_unknown(state, source);
             goto fail;
@@ -410,6 +417,9 @@ dlx_order_source(dlx_state *state, const dlx_entry *entry, PyObject *x,
         arrange_release(state, request, source, ready) < 0) {
         dlx_event_release(ready);
         goto fail;
+    }
+    if (host && is_outside(order)) { /* complete, so it is host memory like any other */
+        source->view.device = (DLDevice){kDLCPU, 0};
     }
     dlx_order_clear(order);
     return 0;

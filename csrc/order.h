@@ -20,6 +20,15 @@ DLDevice dlx_order_device(DLDevice device);
 int dlx_stream_read(dlx_state *state, PyObject *object, DLDevice streams_on,
                     bool *vouched, DLX_GIVE dlx_stream_ref *out);
 
+/* What stream=None means to a producer: the default stream of the device. 0, or -1 with
+ * an error set. Clauses: S06. */
+int dlx_stream_default(dlx_state *state, DLDevice on, DLX_GIVE dlx_stream_ref *out);
+
+/* What a producer's __dlpack__ is given for a stream; device_type 0: for none, which is
+ * -1, or NULL (leave it out) where streams are no numbers. 0 or -1 with an error set.
+ */
+int dlx_stream_argument(DLDevice on, dlx_stream stream, DLX_GIVE PyObject **out);
+
 /* Start: read the request's stream, and find C where the consumer's framework shows it.
  * 0, or -1 with StreamError set. */
 int dlx_order_begin(dlx_state *state, DLDevice device, const dlx_request *request,
@@ -35,6 +44,9 @@ int dlx_order_before_dlpack(dlx_state *state, const dlx_entry *entry, PyObject *
  * lease. 0, or -1 with an error set. */
 int dlx_order_source(dlx_state *state, const dlx_entry *entry, PyObject *x,
                      const dlx_request *request, dlx_source *source);
+
+/* 0 where the host may read the memory where it is; -1 with CopyError set. */
+int dlx_order_require_readable(dlx_state *state, const dlx_source *source);
 
 /* Copy device memory to the host and wait for it: the source becomes host memory of our
  * own. Blocks: until the copy is done; counted in host_waits. */

@@ -2,6 +2,7 @@
  *
  * Device memory to the host, waited for (order.h). GIL: held; released for the wait.
  */
+#include "backend.h"
 #include "order.h"
 #include "raise.h"
 
@@ -68,4 +69,22 @@ fail:
     dlx_event_release(copy.done);
     dlx_order_clear(order);
     return result;
+}
+
+int
+dlx_order_require_readable(dlx_state *state, const dlx_source *source)
+{
+    DLDevice device = source->view.device;
+    int readable = dlx_device_is_host(device.device_type);
+    if (!readable && dlx_backend_is_installed((int32_t)device.device_type)) {
+        readable =
+            dlx_backend_is_host(device, (uintptr_t)dlx_layout_first(&source->view));
+    }
+    if (readable == 0) {
+        dlx_raise(
+            state->CopyError,
+            "this memory is on a device: pass copy=True to copy it to the host (and "
+            "wait for it), or await dx.host(x)");
+    }
+    return readable == 1 ? 0 : -1;
 }

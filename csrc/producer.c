@@ -278,19 +278,16 @@ order_export(dlx_state *state, const dlx_description *said, PyObject *value)
         return 0;
     }
     bool waits = none && dlx_device_is_host(said->view.device.device_type);
+    if (none && dlx_stream_default(state, on, &consumer) < 0) {
+        return -1;
+    }
     Py_BEGIN_ALLOW_THREADS
     if (waits) {
         for (size_t i = 0; status == DLX_OK && i < said->n_streams; i++) {
             status = dlx_stream_synchronize(said->streams[i].stream, &error);
         }
     } else {
-        if (none) {
-            status = dlx_stream_init(&consumer.stream, (int32_t)on.device_type,
-                                     on.device_id, 0, &error);
-        }
-        if (status == DLX_OK) {
-            status = push_all(said, consumer.stream, &error);
-        }
+        status = push_all(said, consumer.stream, &error);
     }
     Py_END_ALLOW_THREADS
     dlx_stream_ref_clear(&consumer);

@@ -79,9 +79,7 @@ order_for(dlx_tensor *tensor, PyObject *value)
         if (dlx_stream_read(state, value, on, &vouched, &consumer) < 0) {
             return -1;
         }
-    } else if (dlx_stream_init(&consumer.stream, (int32_t)on.device_type, on.device_id,
-                               0, &error) != DLX_OK) { /* None: the default stream */
-        dlx_raise_driver(state, &error);
+    } else if (dlx_stream_default(state, on, &consumer) < 0) {
         return -1;
     }
     if (!vouched && lease != NULL && lease->ready != NULL &&

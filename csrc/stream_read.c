@@ -2,6 +2,7 @@
  *
  * What people pass as `stream`, read (order.h). GIL: held.
  */
+#include "backend.h"
 #include "order.h"
 #include "raise.h"
 #include "stream_type.h"
@@ -87,4 +88,35 @@ dlx_stream_read(dlx_state *state, PyObject *object, DLDevice on, bool *vouched,
         return read_integer(state, object, on, vouched, out);
     }
     return read_object(state, object, on, vouched, out);
+}
+
+int
+dlx_stream_default(dlx_state *state, DLDevice on, dlx_stream_ref *out)
+{
+    dlx_error error;
+    int status = 0;
+    bool vouched;
+    *out = (dlx_stream_ref){.is_owned = true};
+    if (dlx_backend_is_installed((int32_t)on.device_type)) {
+        PyObject *stream = dlx_backend_stream(state, on, NULL);
+        status =
+            stream != NULL ? dlx_stream_read(state, stream, on, &vouched, out) : -1;
+        Py_XDECREF(stream);
+    } else if (dlx_stream_init(&out->stream, (int32_t)on.device_type, on.device_id, 0,
+                               &error) != DLX_OK) {
+        dlx_raise_driver(state, &error);
+        status = -1;
+    }
+    return status;
+}
+
+int
+dlx_stream_argument(DLDevice on, dlx_stream stream, PyObject **out)
+{
+    if (dlx_backend_is_installed((int32_t)on.device_type)) {
+        return dlx_backend_argument(stream, out);
+    }
+    *out = stream.device_type != 0 ? PyLong_FromUnsignedLongLong(stream.handle)
+                                   : PyLong_FromLong(-1);
+    return *out != NULL ? 0 : -1;
 }

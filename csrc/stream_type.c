@@ -4,6 +4,7 @@
  */
 #include "stream_type.h"
 
+#include "backend.h"
 #include "lease.h"
 #include "order.h"
 #include "raise.h"
@@ -69,6 +70,22 @@ stream_of_handle(dlx_state *state, PyObject *device, uintptr_t handle, PyObject 
     return dlx_stream_object_new(state, stream, owner, false);
 }
 
+/* The streams of device types from outside are objects, not numbers. */
+static PyObject *
+stream_of_object(dlx_state *state, PyObject *device, PyObject *object)
+{
+    DLDevice on;
+    if (read_device(state, device, &on) < 0) {
+        return NULL;
+    }
+    if (!dlx_backend_is_installed((int32_t)on.device_type)) {
+        return dlx_raise(state->StreamError,
+                         "a stream handle is an integer from 0 to 2^64 - 1, not %R",
+                         object);
+    }
+    return dlx_backend_stream(state, on, object);
+}
+
 static PyObject *
 stream_from_handle(PyObject *cls, PyObject *args, PyObject *kwargs)
 {
@@ -78,6 +95,9 @@ stream_from_handle(PyObject *cls, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O", keywords, &device, &address,
                                      &owner)) {
         return NULL;
+    }
+    if (!PyLong_Check(address)) {
+        return stream_of_object(dlx_the_state, device, address);
     }
     unsigned long long handle = PyBool_Check(address)
                                     ? (unsigned long long)-1
@@ -272,7 +292,8 @@ static PyMethodDef stream_methods[] = {
          "View a driver's stream handle.\n\n"
          "Parameters\n----------\n"
          "device : Device, str or tuple\n    The stream's device.\n"
-         "address : int\n    The driver's handle; CUDA's 0 means the legacy stream.\n"
+         "address : int\n    The driver's handle; CUDA's 0 means the legacy stream. For a\n"
+         "    device type of dlexchange.backends: the stream object itself.\n"
          "owner : object or None\n"
          "    Kept alive as long as the handle is needed. None: the handle must\n"
          "    outlive every use, also the release of memory used on it.\n\n"

@@ -7,6 +7,7 @@
 
 from . import errors
 from ._core import Tensor, convert, from_dlpack, to_jax, to_numpy, to_torch
+from .backends import sycl as _sycl
 from .device import Device, DeviceType, DType
 from .errors import (
     Cancelled,
@@ -21,6 +22,8 @@ from .exchange import FrameworkInfo, Stats, frameworks, get_include, stats, stri
 from .producer import Description, Producer, consume, wrap
 from .ready import Ready, host, ready
 from .stream import Event, Stream, current_stream, push, record_stream
+
+_sycl.show_cpu()
 
 __version__ = "0.1.0"
 

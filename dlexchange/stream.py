@@ -8,6 +8,7 @@ from typing import Any
 from . import _core
 from ._core import Event, Stream, Tensor
 from .adapters import streams
+from .backends import table
 from .errors import ExchangeError, StreamError
 
 atexit.register(_core._stop)  # before the interpreter goes: then nothing is driven
@@ -52,6 +53,9 @@ def as_stream(x: Any) -> Stream:
             f"the number {x} does not say of which device the stream is: pass "
             "dx.Stream.from_handle(device, handle)"
         )
+    outside = table.find(x)
+    if outside is not None:
+        return outside  # type: ignore[no-any-return]
     number = streams._device_of_stream(x)
     found: Stream = streams.resolve(x, 2, number if number is not None else 0)
     return found

@@ -17,7 +17,7 @@ CSRC = ROOT / "csrc"
 #: packages stand for all that is in them. `_core` and `adapters` ask each other.
 LAYERS = (
     ("errors", "device", "tree"),
-    ("_core", "adapters"),
+    ("_core", "adapters", "backends"),
     ("exchange", "stream", "ready", "producer"),
     ("dlexchange",),  # the public face, __init__
     ("testing",),

@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 from ..device import Device, DeviceType
 from ..errors import CopyError, ExchangeError
 from .fit import Needs, through
+from .streams import current
 
 __all__ = ["ADAPTERS", "Route", "adapter_of", "classify", "consumer", "place"]
 
@@ -170,6 +171,8 @@ def place(x: Any, device: Any, stream: Any, copy: bool | None) -> Any:
             f"x is on {here}: putting it on {wanted} needs a copy, and copy=False forbids it"
         )
     if here.type == DeviceType.ONE_API and wanted.type == DeviceType.CPU:
+        if hasattr(x, "sycl_queue"):  # the copy comes behind all that is there, whoever's it is
+            current(x, None).record()
         capsule = x.__dlpack__(max_version=(1, 3), dl_device=tuple(wanted), copy=copy)
         _count_copy()
         return from_dlpack(capsule)

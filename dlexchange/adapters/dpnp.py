@@ -1,32 +1,102 @@
-"""dpnp: SYCL memory; host memory goes over by a copy that the caller asked for."""
+"""dpnp: SYCL memory, ordered by the queues of dpctl; host memory goes over by a copy."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from ..backends.sycl import Usm
 from ..device import DeviceType
 from ..errors import CopyError
+from . import Route, by_protocol
 from .fit import Needs
 from .info import Report, has_exchange_api
 
 MODULE = "dpnp"
 DISTRIBUTIONS = ("dpnp",)
 NEEDS = Needs()
-NOTES = ('device memory; to the host with device="cpu", from it with copy=True',)
+NOTES = ('to the host with copy=True or device="cpu", from it with copy=True',)
+
+_on = threading.local()
+
+
+def classify(cls: type) -> Route | None:
+    """Tell the queue on which an array's work runs; its ``__dlpack__`` orders nothing."""
+    if not hasattr(cls, "sycl_queue"):
+        return None
+    return by_protocol(cls, work_stream=work_stream)
+
+
+def work_stream(x: Any) -> Any:
+    """Return the queue that dpnp submits the array's work to."""
+    return x.sycl_queue
 
 
 def make(tensor: Any, to: Any) -> Any:
-    """Import SYCL memory; copy host memory to the default device."""
+    """Import SYCL memory on the queue of `on_stream`; copy host memory to the default one."""
     import dpnp
 
     if tensor.device.type != DeviceType.CPU:
-        return dpnp.from_dlpack(tensor)
+        array = dpnp.from_dlpack(_Ordered(tensor, _on.queue))
+        return array if array.sycl_queue == _on.queue else _moved(array, tensor, _on.queue)
     if not tensor.is_copied:
         raise CopyError("dpnp takes SYCL memory only: pass copy=True to copy host memory")
     from .._core import to_numpy
 
     return dpnp.asarray(to_numpy(tensor))
+
+
+@contextmanager
+def on_stream(to: Any, device: Any, stream: Any) -> Iterator[Any]:
+    """Give the array a queue; None: the one dpctl keeps for the device."""
+    from ..backends import table
+
+    named = stream or table.resolve(None, device.type, device.id)
+    _on.queue = table.native(named)
+    try:
+        yield named
+    finally:
+        _on.queue = None
+
+
+def _moved(array: Any, tensor: Any, queue: Any) -> Any:
+    """View an array on another queue; dpnp itself gives whatever it imports the default one."""
+    import dpctl.memory
+    import dpnp
+
+    if array.size == 0:
+        return array.to_device(queue)
+    extents = [(n - 1) * step for n, step in zip(array.shape, array.strides, strict=True)]
+    low, high = sum(min(0, e) for e in extents), sum(max(0, e) for e in extents)
+    usm = Usm(tensor.data_ptr + low, high - low + array.itemsize, queue, owner=array)
+    moved = dpnp.ndarray(
+        array.shape,
+        dtype=array.dtype,
+        buffer=dpctl.memory.as_usm_memory(usm),
+        offset=-low // array.itemsize,
+        strides=array.strides,
+    )
+    moved.flags.writable = array.flags.writable
+    return moved
+
+
+class _Ordered:
+    """A Tensor as dpnp asks for it: without a stream, though it has one."""
+
+    def __init__(self, tensor: Any, queue: Any) -> None:
+        self._tensor = tensor
+        self._queue = queue
+
+    def __dlpack__(self, **asked: Any) -> Any:
+        asked["stream"] = self._queue
+        return self._tensor.__dlpack__(**asked)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        device: tuple[int, int] = self._tensor.__dlpack_device__()
+        return device
 
 
 def report(module: ModuleType) -> Report:

@@ -64,6 +64,8 @@ def through(
     def hand_over(x: Any, stream: Any, copy: bool | None) -> Any:
         vouched = isinstance(stream, int) and stream == -1
         tensor = _fitted(name, x, -1 if vouched else None, copy, needs)
+        if on_stream is None and is_outside(tensor):
+            tensor = on_host(tensor, copy)
         where = _on(name, on_stream, tensor, to, None if vouched else stream)
         try:
             with where as used:
@@ -97,6 +99,28 @@ def _on(
             "leave stream out"
         )
     return nullcontext()
+
+
+#: Memory of the host, and of the drivers that dlexchange itself drives.
+_INSIDE = (
+    DeviceType.CPU,
+    DeviceType.CUDA,
+    DeviceType.CUDA_HOST,
+    DeviceType.CUDA_MANAGED,
+    DeviceType.ROCM,
+    DeviceType.ROCM_HOST,
+)
+
+
+def is_outside(tensor: Tensor) -> bool:
+    """Tell whether the memory is of a device type that a backend orders."""
+    return tensor.device.type not in _INSIDE
+
+
+def on_host(tensor: Tensor, copy: bool | None) -> Tensor:
+    """View device memory that the host may read, complete; where it may not, copy if asked."""
+    host: Tensor = _core().from_dlpack(_core().to_numpy(tensor, copy=copy))
+    return host
 
 
 def legacy_capsule(tensor: Tensor) -> Any:

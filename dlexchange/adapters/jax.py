@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import CopyError
 from . import Route
-from .fit import legacy_capsule
+from .fit import is_outside, legacy_capsule, on_host
 from .info import Report
 
 MODULE = "jax"
@@ -135,6 +135,10 @@ def from_device_tensor(tensor: Any, copy: bool | None) -> Any:
     """
     import jax
 
+    if is_outside(tensor):
+        from .._core import to_jax
+
+        return to_jax(on_host(tensor, copy))
     if copy is False:
         _shared_on_device.append(tensor)
         return jax.dlpack.from_dlpack(tensor, copy=False)

@@ -62,6 +62,17 @@ def _device_of_stream(x: Any) -> int | None:
     return None
 
 
+#: Device types whose streams are handles of a driver (csrc/gpu_driver.c).
+_DRIVEN = (DeviceType.CUDA, DeviceType.ROCM)
+
+
+def is_registered(device_type: int) -> bool:
+    """Tell the core whether a backend orders that device type."""
+    from .. import backends
+
+    return backends.registered(device_type) is not None
+
+
 def resolve(x: Any, device_type: int, device_id: int) -> Any:
     """Make a Stream of a framework's stream object, which then owns the handle.
 
@@ -74,6 +85,10 @@ def resolve(x: Any, device_type: int, device_id: int) -> Any:
 
     if isinstance(x, bool) or isinstance(x, (str, bytes, float)):
         raise TypeError(f"{x!r} is not a stream: pass a stream object or the protocol's integer")
+    if device_type not in _DRIVEN:
+        from ..backends import table
+
+        return table.resolve(x, device_type, device_id)
     device = Device(device_type, device_id)
     for way in _WAYS:
         handle = way(x)

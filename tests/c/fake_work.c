@@ -344,6 +344,16 @@ fake_launch_host_func(void *stream, void (*fn)(void *), void *arg)
                : queue_callback(s, (queued){.host_fn = fn, .arg = arg});
 }
 
+/* Not a call of CUDA or HIP: only backends of other device types have it. */
+int
+fake_event_add_callback(void *event, dlx_gpu_callback fn, void *arg)
+{
+    (void)event;
+    (void)fn;
+    (void)arg;
+    return DLX_GPU_NOT_SUPPORTED;
+}
+
 static bool
 take_ready(queued *out)
 {
