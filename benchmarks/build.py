@@ -6,6 +6,7 @@ headers of the running Python into a folder of the user's cache.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import importlib.util
 import os
@@ -17,8 +18,9 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent
-C_FLAGS = ("-std=c11", "-O3", "-DNDEBUG", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wconversion")
-CXX_FLAGS = ("-std=c++17", "-O3", "-DNDEBUG", "-fvisibility=hidden")
+FLAGS = ("-O3", "-DNDEBUG", "-fvisibility=hidden")
+C_FLAGS = ("-std=c11", "-D_GNU_SOURCE", *FLAGS, "-Wall", "-Wextra", "-Wconversion")
+CXX_FLAGS = ("-std=c++17", *FLAGS)
 
 
 def cache_folder() -> Path:
@@ -50,22 +52,38 @@ def load_extension(
     stamp : str
         Versions of foreign headers, so that an upgrade builds anew.
     """
-    is_cxx = sources[-1].suffix == ".cpp"
-    compiler = os.environ.get("CXX", "c++") if is_cxx else os.environ.get("CC", "cc")
-    flags = CXX_FLAGS if is_cxx else C_FLAGS
-    digest = hashlib.sha256(repr((sys.version, compiler, flags, stamp)).encode())
-    for path in (*sources, *depends):
-        digest.update(path.read_bytes())
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    built = cache_folder() / digest.hexdigest()[:16] / f"{name}{suffix}"
-    if not built.exists():
-        _compile([compiler, *flags], sources, includes, built)
+    built = _built(f"{name}{suffix}", sources, includes, depends, stamp)
     spec = importlib.util.spec_from_file_location(name, built)
     if spec is None or spec.loader is None:
         raise ImportError(f"{built} can not be imported")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def load_library(source: Path) -> ctypes.CDLL:
+    """Build one C file that knows no Python, if its text is new, and load it."""
+    return ctypes.CDLL(str(_built(f"{source.stem}.so", [source])))
+
+
+def _built(
+    name: str,
+    sources: Sequence[Path],
+    includes: Sequence[Path] = (),
+    depends: Sequence[Path] = (),
+    stamp: str = "",
+) -> Path:
+    is_cxx = sources[-1].suffix == ".cpp"
+    compiler = os.environ.get("CXX", "c++") if is_cxx else os.environ.get("CC", "cc")
+    flags = CXX_FLAGS if is_cxx else C_FLAGS
+    digest = hashlib.sha256(repr((sys.version, compiler, flags, stamp)).encode())
+    for path in (*sources, *depends):
+        digest.update(path.read_bytes())
+    built = cache_folder() / digest.hexdigest()[:16] / name
+    if not built.exists():
+        _compile([compiler, *flags], sources, includes, built)
+    return built
 
 
 def _compile(

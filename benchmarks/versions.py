@@ -19,6 +19,8 @@ PACKAGES = (
     "apache-tvm-ffi",
     "cuda-core",
     "cupy-cuda13x",
+    "jax-cuda13-plugin",
+    "nvidia-cuda-cupti",
     "nanobind",
     "pytest-benchmark",
     "matplotlib",
@@ -57,7 +59,8 @@ def describe() -> dict[str, object]:
         "python_compiler": platform.python_compiler(),
         "python_flags": sysconfig.get_config_var("OPT") or "",
         "compiler": _first_line(os.environ.get("CC", "cc"), "--version"),
-        "commit": _first_line("git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"),
+        "commit": os.environ.get("DLEXCHANGE_BENCHMARKS_COMMIT")  # in a copy without git
+        or _first_line("git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"),
         "versions": package_versions(),
     }
 

@@ -50,6 +50,10 @@ def _set_up(framework: str) -> None:
             _jax.dlpack_managed_tensor_to_buffer,
             jax.devices("cpu")[0],
         )
+    elif framework == "cupy":
+        from cupy._core import dlpack
+
+        module.setup_cupy(dlpack.__pyx_capi__["_toDlpack"], dlpack.from_dlpack)
     elif framework == "tvm":
         import tvm_ffi
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Frameworks that speak in capsules (jax unversioned, tvm-ffi both), and the two
- * converters between the unversioned and the versioned struct.
+ * Frameworks that speak in capsules (jax unversioned, tvm-ffi and CuPy both), and the
+ * two converters between the unversioned and the versioned struct.
  */
 #include "floor.h"
 
@@ -34,6 +34,30 @@ PyObject *
 floor_tvm_capsule_legacy(PyObject *tensor)
 {
     return PyObject_Vectorcall(floor_fw.tvm_dlpack, &tensor, 1, NULL);
+}
+
+/* Versioned, for the device itself, without a copy. */
+PyObject *
+floor_cupy_capsule(PyObject *array)
+{
+    return floor_fw.cupy_to_capsule(array, 1, 0, 0);
+}
+
+/* Takes managed, also on failure. */
+PyObject *
+floor_cupy_import(DLManagedTensorVersioned *managed)
+{
+    PyObject *capsule = PyCapsule_New(managed, "dltensor_versioned", NULL);
+    if (capsule == NULL) {
+        managed->deleter(managed);
+        return NULL;
+    }
+    PyObject *array = PyObject_Vectorcall(floor_fw.cupy_of_capsule, &capsule, 1, NULL);
+    if (array == NULL && PyCapsule_IsValid(capsule, "dltensor_versioned")) {
+        managed->deleter(managed);
+    }
+    Py_DECREF(capsule);
+    return array;
 }
 
 /* Takes the capsule, also on failure. */

@@ -49,7 +49,9 @@ typedef struct {
     PyObject *jax_to_capsule; /* buffer_to_dlpack_managed_tensor */
     PyObject *jax_of_capsule; /* dlpack_managed_tensor_to_buffer */
     PyObject *jax_device;
-    PyObject *one; /* kDLCPU as jax's fifth argument */
+    PyObject *(*cupy_to_capsule)(PyObject *, int, int, int); /* Cython's _toDlpack */
+    PyObject *cupy_of_capsule; /* cupy.from_dlpack, which takes capsules too */
+    PyObject *one;             /* kDLCPU as jax's fifth argument */
 } floor_frameworks;
 
 extern floor_frameworks floor_fw;
@@ -71,6 +73,8 @@ void floor_export_free(floor_export *export);
 PyObject *floor_jax_capsule(PyObject *array);
 PyObject *floor_tvm_capsule(PyObject *tensor);
 PyObject *floor_tvm_capsule_legacy(PyObject *tensor);
+PyObject *floor_cupy_capsule(PyObject *array);
+PyObject *floor_cupy_import(DLManagedTensorVersioned *managed);
 PyObject *floor_jax_import(DLManagedTensor *managed);
 PyObject *floor_jax_import_capsule(PyObject *capsule);
 DLManagedTensor *floor_steal_legacy(PyObject *capsule);

@@ -4,6 +4,8 @@
  */
 #include "floor.h"
 
+#include <string.h>
+
 floor_frameworks floor_fw;
 
 static PyObject *
@@ -41,6 +43,23 @@ setup_jax(PyObject *self, PyObject *args)
     floor_fw.jax_to_capsule = Py_NewRef(to_capsule);
     floor_fw.jax_of_capsule = Py_NewRef(of_capsule);
     floor_fw.jax_device = Py_NewRef(device);
+    return Py_NewRef(Py_None);
+}
+
+static PyObject *
+setup_cupy(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *to_capsule, *of_capsule;
+    if (!PyArg_ParseTuple(args, "OO", &to_capsule, &of_capsule)) {
+        return NULL;
+    }
+    void *function = PyCapsule_GetPointer(to_capsule, PyCapsule_GetName(to_capsule));
+    if (function == NULL) {
+        return NULL;
+    }
+    memcpy(&floor_fw.cupy_to_capsule, &function, sizeof function);
+    floor_fw.cupy_of_capsule = Py_NewRef(of_capsule);
     return Py_NewRef(Py_None);
 }
 
@@ -84,6 +103,8 @@ static PyMethodDef methods[] = {
     {"setup_torch", setup_torch, METH_O, "Take torch's C exchange API capsule."},
     {"setup_tvm", setup_tvm, METH_O, "Take tvm_ffi.Tensor.__dlpack__, unbound."},
     {"setup_jax", setup_jax, METH_VARARGS, "Take jaxlib's two functions and a device."},
+    {"setup_cupy", setup_cupy, METH_VARARGS,
+     "Take CuPy's _toDlpack (Cython's capsule) and from_dlpack."},
     {"counted_calls", counted_calls, METH_VARARGS, "Call function(x) n times from C."},
     {"nothing", nothing, METH_O, "The empty call."},
     {NULL, NULL, 0, NULL},

@@ -221,6 +221,22 @@ tvm_to_jax(PyObject *self, PyObject *x)
     return capsule == NULL ? NULL : floor_jax_import_capsule(capsule);
 }
 
+static PyObject *
+torch_to_cupy(PyObject *self, PyObject *x)
+{
+    (void)self;
+    DLManagedTensorVersioned *managed = torch_export(x);
+    return managed == NULL ? NULL : floor_cupy_import(managed);
+}
+
+static PyObject *
+cupy_to_torch(PyObject *self, PyObject *x)
+{
+    (void)self;
+    PyObject *capsule = floor_cupy_capsule(x);
+    return capsule == NULL ? NULL : torch_import(floor_steal_versioned(capsule));
+}
+
 PyMethodDef floor_pair_methods[] = {
     {"torch_to_tensor", torch_to_tensor, METH_O, NULL},
     {"numpy_to_tensor", numpy_to_tensor, METH_O, NULL},
@@ -238,5 +254,7 @@ PyMethodDef floor_pair_methods[] = {
     {"numpy_to_jax", numpy_to_jax, METH_O, NULL},
     {"jax_to_jax", jax_to_jax, METH_O, NULL},
     {"tvm_to_jax", tvm_to_jax, METH_O, NULL},
+    {"torch_to_cupy", torch_to_cupy, METH_O, NULL},
+    {"cupy_to_torch", cupy_to_torch, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
