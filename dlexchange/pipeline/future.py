@@ -57,10 +57,12 @@ class Future(concurrent.futures.Future[Any]):
 class FutureWaker(ThreadWaker):
     """Finishes a future when its request is finished."""
 
-    future: Future
+    future: Future | None = None
 
     def wake(self) -> None:
         """Let the submitting thread look again, and finish the future."""
         super().wake()
-        if self.future._request.is_finished:
-            self.future.finish()
+        future = self.future
+        if future is not None and future._request.is_finished:
+            self.future = None  # it knows the request, which knows this: no cycle is left
+            future.finish()

@@ -131,6 +131,7 @@ class Results:
                 request = self._pending[0]
                 await wait_for(self._engine, request, lambda: self._pending[0].is_finished)
                 self._pending.popleft()
+            await self._xs.aclose()
 
     async def __aenter__(self) -> Results:
         return self
@@ -157,3 +158,7 @@ class _Source:
         for item in self._items:
             return item
         raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        if hasattr(self._items, "aclose"):
+            await self._items.aclose()

@@ -68,9 +68,9 @@ class Runner:
     def close(self) -> None:
         """Let go of the model and the stream."""
         self._ahead.clear()
-        self.context.model = None
         self._function = self.stage.function
         self.leave()
+        del self.context  # which knows this runner: not even a cycle is left behind
 
     def steps(
         self, request: Request, messages: tuple[Message, ...], part: Part | None

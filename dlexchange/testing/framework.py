@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from ctypes import c_uint64
 from typing import TYPE_CHECKING, Any
 
+from dlexchange import Stream
 from dlexchange.testing import dlpack_structs as dl
 from dlexchange.testing.arrays import DTYPES, SimArray, call_site, dtype_of
 from dlexchange.testing.dialects import DIALECTS
@@ -53,8 +54,10 @@ class Framework:
         return streams.get(device) or self.sim.legacy(device)
 
     @contextmanager
-    def use_stream(self, stream: SimStream) -> Iterator[SimStream]:
+    def use_stream(self, stream: SimStream | Stream) -> Iterator[SimStream]:
         """Make a stream the current one of the calling thread in the body."""
+        if isinstance(stream, Stream):
+            stream = SimStreamView(self.sim, stream.handle, stream.device.id)
         streams = dict(getattr(self._current, "streams", {}))
         self._current.streams = {**streams, stream.device: stream}
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -58,6 +59,12 @@ async def until(condition: Callable[[], Any]) -> None:
         await anyio.sleep(0.001)
 
 
+def spin(condition: Callable[[], Any]) -> None:
+    """Let other threads run until a condition is met."""
+    while not condition():
+        time.sleep(0)
+
+
 def threads() -> int:
     return threading.active_count()
 
@@ -76,7 +83,8 @@ def nothing_left(pipe: Pipeline | None = None) -> Iterator[None]:
     if pipe is not None:
         all_tickets_are_back(pipe)
     settle(lambda: (threads(), descriptors(), dx.stats().live) == before)
-    assert (threads(), descriptors(), dx.stats().live) == before
+    after = threads(), descriptors(), dx.stats().live
+    assert after == before, f"threads, descriptors, live objects: {before} before, {after} after"
 
 
 def all_tickets_are_back(pipe: Pipeline) -> None:

@@ -1,0 +1,58 @@
+"""Fixtures of the pipeline's tests: the simulated CUDA driver, under each policy."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+import dlexchange as dx
+from dlexchange.testing import Simulation, drain, simulated_cuda
+
+POLICIES = [("lazy", 0), ("eager", 0), ("random", 1)]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def reaper() -> None:
+    """Start what the core starts once a process, so that tests can count descriptors."""
+    with simulated_cuda() as sim:
+        stream = sim.stream()
+        tensor = dx.from_dlpack(sim.array(4, stream=stream, fill=0, speaks="dlpack"))
+        tensor.record_stream(stream)
+        del tensor
+        drain()
+
+
+@pytest.fixture
+def sim() -> Iterator[Simulation]:
+    """One simulated device, the lazy scheduler; the test ends without findings."""
+    with simulated_cuda() as sim:
+        yield sim
+        finish(sim)
+
+
+@pytest.fixture(params=POLICIES, ids=lambda p: f"{p[0]}{p[1] or ''}")
+def any_sim(request: pytest.FixtureRequest) -> Iterator[Simulation]:
+    """One simulated device, under each policy in turn; the test ends without findings."""
+    policy, seed = request.param
+    with simulated_cuda(policy=policy, seed=seed) as sim:
+        yield sim
+        finish(sim)
+
+
+@pytest.fixture
+def two_devices() -> Iterator[Simulation]:
+    """Two simulated devices."""
+    with simulated_cuda(devices=2) as sim:
+        yield sim
+        finish(sim)
+
+
+def finish(sim: Simulation) -> None:
+    """Let everything run, and demand that nothing was wrong and nothing is left."""
+    gc.collect()
+    drain()
+    assert [str(finding) for finding in sim.findings] == []
+    stats = dx.stats()
+    assert (stats.parked, stats.held, stats.events_in_use) == (0, 0, 0), stats
