@@ -239,6 +239,8 @@ def _start(leaf: Any, pending: list[Awaitable[Any]]) -> Any:
         return _OnItsWay(lambda: to_numpy(leaf))
     try:
         copy, event = _core._copy_to_host(from_dlpack(leaf))
+    except ExchangeError:
+        raise
     except BufferError as error:
         raise ExchangeError(f"{type(leaf).__name__} cannot be copied to the host") from error
     pending.append(ready(event) if event is not None else Ready(None, None))

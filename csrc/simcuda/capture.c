@@ -1,8 +1,7 @@
 /* The capture state machine: which streams are in which capture, what the next node of
  * each depends on, and what every other call means for captures under way. Error codes
- * are the documented ones; that a refused call invalidates the capture is documented
- * too, its extent in each case has not been compared with a device.
- * SPDX-License-Identifier: Apache-2.0 */
+ * are the documented ones; how much a refused call invalidates has not been compared
+ * with a device. SPDX-License-Identifier: Apache-2.0 */
 #include "capture.h"
 
 #include <stdlib.h>
@@ -74,8 +73,11 @@ visit_leave(struct sim_stream *stream, void *unused)
 }
 
 static void
-end(struct sim_capture *capture)
+end(struct sim_capture *capture, bool is_given)
 {
+    if (!is_given) {
+        sim_graph_destroy(capture->graph);
+    }
     capture->refs++;
     capture->is_over = true;
     capture->origin = NULL;
@@ -96,7 +98,7 @@ sim_capture_abandon(struct sim_stream *stream)
     }
     capture->is_invalidated = true;
     if (capture->origin == stream) {
-        end(capture);
+        end(capture, false);
     } else {
         leave(stream);
     }
@@ -286,7 +288,7 @@ SIM_API_PT(cuStreamBeginCapture, _v2, _ptsz, SIM_CONTEXT,
     capture->thread = by->thread->id;
     capture->origin = stream;
     capture->graph = sim_graph_new();
-    capture->graph->handle = sim_handle_new(SIM_KIND_GRAPH, capture->graph);
+    capture->graph->refs++;
     capture->next = captures;
     if (captures != NULL) {
         captures->previous = capture;
@@ -351,11 +353,10 @@ SIM_API_PT(cuStreamEndCapture, , _ptsz, SIM_CONTEXT, (CUstream handle, CUgraph *
     } else if (has_unjoined_work(capture)) {
         status = CUDA_ERROR_STREAM_CAPTURE_UNJOINED;
     } else {
-        capture->graph->refs++; /* the handle's, now the caller's */
         *out = SIM_HANDLE(CUgraph, capture->graph->handle);
         sim_graph_find_races(capture->graph);
     }
-    end(capture);
+    end(capture, status == CUDA_SUCCESS);
     return status;
 }
 

@@ -36,6 +36,8 @@ struct sim_graph *sim_graph_new(void);
 struct sim_node *sim_graph_add(struct sim_graph *graph, struct sim_work *work,
                                struct sim_node *const *needs, unsigned need_count);
 void sim_graph_release(struct sim_graph *graph);
+/* Take away the handle and its reference. */
+void sim_graph_destroy(struct sim_graph *graph);
 void sim_graph_exec_free(void *exec);
 /* Reports pairs of nodes that touch the same bytes with no path between them. */
 void sim_graph_find_races(const struct sim_graph *graph);

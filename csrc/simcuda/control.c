@@ -19,12 +19,9 @@ free_left_over(enum sim_kind kind, void *object)
         case SIM_KIND_GRAPH_EXEC:
             sim_graph_exec_free(object);
             break;
-        case SIM_KIND_GRAPH: {
-            struct sim_graph *graph = object;
-            graph->handle = 0;
-            sim_graph_release(graph);
+        case SIM_KIND_GRAPH:
+            sim_graph_destroy(object);
             break;
-        }
         case SIM_KIND_LIBRARY:
             sim_library_free(object);
             break;

@@ -18,7 +18,8 @@ struct sim_graph *
 sim_graph_new(void)
 {
     struct sim_graph *graph = sim_alloc(sizeof(*graph));
-    graph->refs = 1;
+    graph->refs = 1; /* the handle's */
+    graph->handle = sim_handle_new(SIM_KIND_GRAPH, graph);
     return graph;
 }
 
@@ -59,11 +60,16 @@ sim_graph_release(struct sim_graph *graph)
         free(node->needs);
         free(node);
     }
-    if (graph->handle != 0) {
-        sim_handle_drop(SIM_KIND_GRAPH, graph->handle);
-    }
     free(graph->nodes);
     free(graph);
+}
+
+void
+sim_graph_destroy(struct sim_graph *graph)
+{
+    sim_handle_drop(SIM_KIND_GRAPH, graph->handle);
+    graph->handle = 0;
+    sim_graph_release(graph);
 }
 
 void
@@ -328,7 +334,6 @@ SIM_API(cuGraphCreate, , SIM_INIT, (CUgraph * out, unsigned int flags), (out, fl
         return CUDA_ERROR_INVALID_VALUE;
     }
     struct sim_graph *graph = sim_graph_new();
-    graph->handle = sim_handle_new(SIM_KIND_GRAPH, graph);
     *out = SIM_HANDLE(CUgraph, graph->handle);
     return CUDA_SUCCESS;
 }
@@ -339,9 +344,7 @@ SIM_API(cuGraphDestroy, , SIM_INIT, (CUgraph handle), (handle))
     if (graph == NULL) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    sim_handle_drop(SIM_KIND_GRAPH, graph->handle);
-    graph->handle = 0;
-    sim_graph_release(graph);
+    sim_graph_destroy(graph);
     return CUDA_SUCCESS;
 }
 

@@ -125,16 +125,16 @@ sim_handle_drop(enum sim_kind kind, uint64_t handle)
 void
 sim_handles_reset(void (*each)(enum sim_kind, void *))
 {
-    for (size_t i = 0; i < capacity; i++) {
-        if (slots[i].handle != 0) {
-            struct slot slot = slots[i];
-            slots[i].handle = 0;
-            each(slot.kind, slot.object);
-        }
-    }
-    free(slots);
+    struct slot *old = slots; /* aside: `each` may drop handles */
+    size_t old_capacity = capacity;
     slots = NULL;
     capacity = used = 0;
+    for (size_t i = 0; i < old_capacity; i++) {
+        if (old[i].handle != 0) {
+            each(old[i].kind, old[i].object);
+        }
+    }
+    free(old);
     memset(last_dropped, 0, sizeof(last_dropped));
     memset(live, 0, sizeof(live));
     memset(peak, 0, sizeof(peak));

@@ -368,3 +368,24 @@ def test_captures_span_devices() -> None:
             p.wait(c)
         graphs[0].launch(p)
         assert array.tolist(stream=p)[0] == 7
+
+
+def test_simulation_may_end_while_captures_run(child: Callable[..., Any]) -> None:
+    done = child(
+        """
+        import gc
+        from dlexchange.testing import simulated_cuda
+        for _ in range(20):
+            with simulated_cuda() as sim:
+                streams, events = [sim.stream() for _ in range(8)], []
+                for stream in streams:
+                    stream.begin_capture()
+                    events += [stream.record() for _ in range(8)]
+                if _ % 2:
+                    streams[0].end_capture()
+            del streams, events, stream, sim
+            gc.collect()
+        print("ended")
+        """
+    )
+    assert "ended" in done.output, done.output

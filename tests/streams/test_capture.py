@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import threading
 from typing import Any
 
 import pytest
 
 import dlexchange as dx
-from dlexchange.testing import SimStream, Simulation, drain
+from dlexchange.testing import SimStream, SimulatedDriverError, Simulation, drain
 
 from .conftest import driver_calls, other, warm
 
@@ -267,3 +269,102 @@ def test_interface_of_a_tensor_is_refused_in_a_foreign_capture(sim: Simulation) 
     with pytest.raises(dx.CaptureError):
         t.__cuda_array_interface__  # noqa: B018
     survives(p)
+
+
+@pytest.mark.parametrize("mode", ["global", "thread_local", "relaxed"])
+def test_everything_of_ours_goes_on_beside_an_unrelated_capture(sim: Simulation, mode: str) -> None:
+    p, c, unrelated = sim.stream(), sim.stream(), sim.stream()
+    x = sim.array(4, "int32", stream=p, fill=6)
+
+    async def wait() -> Any:
+        await dx.ready(owned(p))
+        return await dx.host(t)
+
+    unrelated.begin_capture(mode)
+    t = dx.from_dlpack(x, stream=p)
+    assert asyncio.run(wait()).tolist() == [6] * 4
+    assert t.__cuda_array_interface__["stream"] > 2
+    dx.push(p, c)
+    owned(c).wait(owned(p).record())
+    owned(c).synchronize()
+    assert owned(c).query()
+    t.record_stream(dx.Stream.create("cuda:0"))
+    t.close()
+    drain()
+    survives(unrelated)
+
+
+@pytest.mark.parametrize("mode", ["global", "thread_local", "relaxed"])
+def test_nothing_can_be_asked_or_awaited_of_a_stream_that_captures(
+    sim: Simulation, mode: str
+) -> None:
+    warm(sim)
+    p = sim.stream()
+    x = sim.array(4, stream=p, fill=6)
+    stream = owned(p)
+    p.begin_capture(mode)
+    t = dx.from_dlpack(x, stream=p)
+    for ask in (
+        stream.query,
+        stream.synchronize,
+        lambda: dx.ready(stream),
+        lambda: dx.ready(t),
+        lambda: dx.to_numpy(t, copy=True),
+        lambda: asyncio.run(dx.host(t)),
+        lambda: t.__cuda_array_interface__,
+    ):
+        with pytest.raises(dx.CaptureError, match=f"{p.handle:#x} of cuda:0"):
+            ask()
+    survives(p)
+    assert dx.stats().notifications == 0
+
+
+def test_parked_release_is_held_while_its_consumer_captures(sim: Simulation) -> None:
+    warm(sim)
+    p, c = sim.stream(), sim.stream()
+    t = dx.from_dlpack(sim.array(4, stream=p, fill=1, speaks="dlpack"))
+    t.record_stream(c)
+    c.begin_capture()
+    sim.reset_calls()
+    t.close()
+    assert set(driver_calls(sim)) == {"cuStreamGetCaptureInfo"}
+    assert (dx.stats().held, dx.stats().parked) == (1, 0)
+    survives(c)
+    drain()
+
+
+@pytest.mark.parametrize("consumer", ["legacy", "another thread's"])
+def test_release_behind_a_default_stream_is_held_while_a_third_captures(
+    sim: Simulation, consumer: str
+) -> None:
+    warm(sim)
+    third = sim.stream(blocking=True)
+    t = dx.from_dlpack(sim.array(4, stream=sim.stream(), fill=1))
+    if consumer == "legacy":
+        t.record_stream(1)
+    else:  # released here, where the legacy stream stands for that thread's
+        thread = threading.Thread(target=t.record_stream, args=(2,))
+        thread.start()
+        thread.join()
+    third.begin_capture()
+    sim.reset_calls()
+    t.close()
+    assert set(driver_calls(sim)) == {"cuStreamGetCaptureInfo"}
+    assert dx.stats().held == 1
+    survives(third)
+    drain()
+
+
+def test_push_out_of_a_broken_capture_is_refused(sim: Simulation) -> None:
+    warm(sim)
+    p, c = sim.stream(), sim.stream()
+    p.begin_capture()
+    with pytest.raises(SimulatedDriverError):
+        p.synchronize()  # breaks it
+    assert p.capture_status == "invalidated"
+    refused(sim, lambda: dx.push(p, c), p, c)
+    refused(sim, lambda: dx.push(c, p), p, c)
+    refused(sim, owned(p).record, p)
+    with pytest.raises(SimulatedDriverError):
+        p.end_capture()
+    dx.push(p, c)
