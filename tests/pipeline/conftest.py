@@ -16,6 +16,11 @@ POLICIES = [("lazy", 0), ("eager", 0), ("random", 1)]
 @pytest.fixture(autouse=True, scope="session")
 def reaper() -> None:
     """Start what the core starts once a process, so that tests can count descriptors."""
+    start_the_reaper()
+
+
+def start_the_reaper() -> None:
+    """Release something by park."""
     with simulated_cuda() as sim:
         stream = sim.stream()
         tensor = dx.from_dlpack(sim.array(4, stream=stream, fill=0, speaks="dlpack"))

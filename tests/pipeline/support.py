@@ -17,6 +17,9 @@ from support.live import settle
 import dlexchange as dx
 from dlexchange.pipeline import Pipeline
 
+PATIENCE = 60.0
+"""Seconds after which a hang is a failure."""
+
 LOOPS = pytest.mark.parametrize("loop", ["asyncio", "trio"])
 MODES = pytest.mark.parametrize("parallel", [True, False], ids=["parallel", "inline"])
 
@@ -25,7 +28,7 @@ def run(loop: str, function: Callable[[], Awaitable[Any]]) -> Any:
     """Run a coroutine function; a hang fails, nothing is timed."""
 
     async def limited() -> Any:
-        with anyio.fail_after(60):
+        with anyio.fail_after(PATIENCE):
             return await function()
 
     return anyio.run(limited, backend=loop)
@@ -41,7 +44,7 @@ class Gate:
     def wait(self) -> None:
         """Stop here until it is open; in a stage."""
         self.arrived.release()
-        assert self._open.wait(60), "nobody opens the gate"
+        assert self._open.wait(PATIENCE), "nobody opens the gate"
 
     def open(self) -> None:
         """Let everyone through, for good."""
@@ -61,7 +64,9 @@ async def until(condition: Callable[[], Any]) -> None:
 
 def spin(condition: Callable[[], Any]) -> None:
     """Let other threads run until a condition is met."""
+    end = time.monotonic() + PATIENCE
     while not condition():
+        assert time.monotonic() < end, "it never happened"
         time.sleep(0)
 
 

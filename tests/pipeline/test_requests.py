@@ -504,6 +504,54 @@ def test_the_error_of_a_request_is_shown_with_its_notes() -> None:
     assert "in fail" in text
 
 
+def test_an_idle_stage_keeps_nothing() -> None:
+    class Big:
+        pass
+
+    pipe = Pipeline()
+    a = pipe.stage(lambda ctx, x: Big(), name="a")
+    a >> pipe.stage(lambda ctx, x: x, name="b")
+    with pipe.sync() as p:
+        alive = weakref.ref(p(1))
+        spin(lambda: alive() is None)
+
+
+def test_cancelled_it_lets_go_of_its_input_at_once() -> None:
+    class Big:
+        pass
+
+    gate = Gate()
+    pipe = held(gate, inflight=1)
+    with nothing_left(), pipe.sync() as p:
+        p.submit(1)
+        waiting = p.submit(big := Big())
+        alive = weakref.ref(big)
+        waiting.cancel()
+        del big
+        assert alive() is None, "a request that nobody wants keeps what it was given"
+        gate.open()
+
+
+def test_a_destructor_cancels_also_while_the_lock_is_held() -> None:
+    gate = Gate()
+    pipe = held(gate, inflight=1)
+
+    async def main() -> None:
+        async with pipe:
+            running, parts = pipe.stream(1), pipe.stream(2)
+            await gate.reached()
+            flow = pipe._engine.flow
+            with flow.guard:  # as the collector may, in the middle of anything
+                del parts
+            assert len(flow.unfinished) == 1
+            gate.open()
+            await running.aclose()
+            all_tickets_are_back(pipe)
+
+    with nothing_left():
+        run("asyncio", main)
+
+
 # --- all together ---
 
 
