@@ -6,6 +6,7 @@ import ctypes
 import threading
 from collections.abc import Callable
 from ctypes import c_uint32, c_uint64, c_void_p
+from typing import Any
 
 import pytest
 
