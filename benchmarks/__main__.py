@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from pathlib import Path
 
 from benchmarks import report
 
+#: What ``--all`` runs, one after the other: together they write all of results/.
+EVERYTHING = (
+    ("benchmarks",),
+    ("benchmarks", "--growth"),
+    ("benchmarks", "--soak"),
+    ("benchmarks", "--soak-threads"),
+    ("benchmarks.timeline",),
+    ("benchmarks.gpu", "--simulated"),
+    ("benchmarks.instructions", "--update"),
+)
+
 
 def main() -> int:
     """Run what the arguments ask for; 1 where ``--strict`` finds a limit missed."""
     options = _parse()
+    if options.all:
+        return _all()
     if options.soak:
         from benchmarks import soak
 
@@ -25,6 +39,20 @@ def main() -> int:
 
         return growth.main(fast=options.fast, path=_path(options, "growth"))
     return _host(options)
+
+
+def _all() -> int:
+    """Run everything, whatever fails; the first bad exit status."""
+    failed = {}
+    for command in EVERYTHING:
+        print(f"\n== python -m {' '.join(command)}\n", flush=True)
+        status = subprocess.run([sys.executable, "-m", *command], check=False).returncode
+        if status != 0:
+            failed[" ".join(command)] = status
+    for name, status in failed.items():
+        print(f"exit {status}: python -m {name}")
+    print("the pictures: python -m benchmarks.plots; the README: python tests/readme.py")
+    return next(iter(failed.values()), 0)
 
 
 def _host(options: argparse.Namespace) -> int:
@@ -78,6 +106,7 @@ def _path(options: argparse.Namespace, name: str) -> Path | None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     what = parser.add_mutually_exclusive_group()
+    what.add_argument("--all", action="store_true", help="everything that writes a result")
     what.add_argument("--soak", action="store_true", help="a million hand-offs of each pair")
     what.add_argument(
         "--soak-threads", action="store_true", help="eight threads on the simulated driver"

@@ -167,10 +167,39 @@ def growth(figure: Any, theme: Theme) -> None:
         panel.grid(color=theme["faint"], linewidth=0.5)
 
 
+def timeline(figure: Any, theme: Theme) -> None:
+    """When each stage of a two-framework pipeline works, with the library and without."""
+    document = report.read("timeline")
+    stages = document["stages"]
+    figure.set_size_inches(10, 1.1 + 1.3 * len(document["ways"]))
+    panels = figure.subplots(len(document["ways"]), 1, sharex=True)
+    for panel, (name, way) in zip(panels, document["ways"].items(), strict=True):
+        start = min(span["begin_ns"] for span in way["spans"])
+        for span in way["spans"]:
+            left, width = span["begin_ns"] - start, span["end_ns"] - span["begin_ns"]
+            row = stages.index(span["stage"])
+            colour = PEER_COLOURS[span["item"] % len(PEER_COLOURS)]
+            panel.barh(row, width / 1e6, left=left / 1e6, color=colour, edgecolor=theme["ground"])
+            middle = (left + width / 2) / 1e6
+            panel.text(
+                middle, row, span["item"], ha="center", va="center", color="#ffffff", fontsize=7
+            )
+        panel.set_yticks(range(len(stages)), stages)
+        panel.set_ylim(len(stages) - 0.5, -0.5)
+        ratio = way["wall_over_longest_stage"]
+        panel.set_title(
+            f"{name}: wall time {ratio:.2f} x the longest stage", loc="left", fontsize=10
+        )
+        panel.grid(axis="x", color=theme["faint"], linewidth=0.5)
+        panel.set_axisbelow(True)
+    panels[-1].set_xlabel(f"ms; numbers are requests. Measured on {document['device']}")
+
+
 PICTURES: dict[str, Callable[[Any, Theme], None]] = {
     "pairs": pairs,
     "breakdown": breakdown,
     "growth": growth,
+    "timeline": timeline,
 }
 
 

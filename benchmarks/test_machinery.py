@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 
+from benchmarks import __main__ as main
 from benchmarks import (
     cases,
     floor,
     frameworks,
     instructions,
+    plots,
     push,
+    report,
     soak,
     soak_threads,
     target,
@@ -175,6 +178,23 @@ def test_soak_of_threads_holds_every_line_and_sees_a_missed_one(
 @pytest.mark.parametrize(("dearest", "verdict"), [(150.0, "met"), (150.1, "missed")])
 def test_push_is_judged_by_its_dearer_kind(dearest: float, verdict: str) -> None:
     assert push.judged({"push_ns": 30.0, "push_legacy_ns": dearest})["verdict"] == verdict
+
+
+def test_every_picture_is_there_in_both_themes_and_forms() -> None:
+    names = {path.name for path in plots.PLOTS.iterdir()}
+    assert names == {
+        f"{name}-{theme}.{suffix}"
+        for name in plots.PICTURES
+        for theme in plots.THEMES
+        for suffix in ("svg", "png")
+    }
+
+
+def test_all_runs_a_command_for_each_committed_result() -> None:
+    written = {"host", "growth", "soak", "soak-threads", "timeline", "gpu-simulated"}
+    written |= {"instructions"}
+    assert len(main.EVERYTHING) == len(written)
+    assert written <= {path.stem for path in report.RESULTS.glob("*.json")}
 
 
 def test_source_is_on_a_border_that_jax_does_not_copy() -> None:

@@ -78,6 +78,8 @@ def test_constraints_pin_what_the_extras_name() -> None:
 
 def test_links_and_files_are_there() -> None:
     links = re.findall(r"\]\(([^)#]+)\)", TEXT)
+    pictures = re.findall(r'(?:src|srcset)="([^"]+)"', TEXT)
     assert len(links) >= 3
-    for link in links:
+    assert len(pictures) >= 6
+    for link in (*links, *pictures):
         assert link.startswith("http") or (readme.ROOT / link).exists(), link
