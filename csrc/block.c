@@ -48,7 +48,8 @@ free_unlocked(dlx_state *state, dlx_block *block)
 static void
 drop_attached(dlx_state *state, dlx_block *block)
 {
-    dlx_hold hold = block->hold;
+    dlx_hold hold;
+    dlx_hold_move(&hold, &block->hold);
     block_free(state, block); /* first: the hold may run anything, also us */
     dlx_hold_end(&hold);
 }
@@ -175,7 +176,7 @@ dlx_view_publish(DLTensor *out, const DLTensor *view, int64_t *dims)
     int64_t *shape = dims, *strides = dims + ndim;
     const int64_t *from_shape = view->shape, *from_strides = view->strides;
     bool plain = false;
-    *out = *view;
+    dlx_view_copy(out, view);
     out->shape = shape;
     out->strides = strides;
     if (from_strides == NULL) {
@@ -211,6 +212,33 @@ block_alloc(dlx_state *state)
     return block;
 }
 
+static void
+write_header(dlx_block *block, uint64_t flags)
+{
+    DLManagedTensorVersioned *managed = &block->managed.versioned;
+    managed->version.major = DLPACK_MAJOR_VERSION;
+    managed->version.minor = DLPACK_MINOR_VERSION;
+    managed->manager_ctx = block;
+    managed->deleter = versioned_deleter;
+    managed->flags = flags;
+}
+
+dlx_block *
+dlx_block_blank(dlx_state *state)
+{
+    dlx_block *block = block_alloc(state);
+    if (block == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    block->far_dims = NULL;
+    block->dropped = NULL;
+    block->hold.kind = DLX_HOLD_NOTHING;
+    write_header(block, 0);
+    state->counts.blocks++;
+    return block;
+}
+
 dlx_block *
 dlx_block_new(dlx_state *state, const DLTensor *view, uint64_t flags, dlx_hold *hold,
               bool versioned)
@@ -231,13 +259,8 @@ dlx_block_new(dlx_state *state, const DLTensor *view, uint64_t flags, dlx_hold *
     int64_t *dims = far_dims != NULL ? far_dims : block->dims;
     DLTensor *out;
     if (versioned) {
-        DLManagedTensorVersioned *managed = &block->managed.versioned;
-        managed->version.major = DLPACK_MAJOR_VERSION;
-        managed->version.minor = DLPACK_MINOR_VERSION;
-        managed->manager_ctx = block;
-        managed->deleter = versioned_deleter;
-        managed->flags = flags;
-        out = &managed->dl_tensor;
+        write_header(block, flags);
+        out = &block->managed.versioned.dl_tensor;
     } else {
         DLManagedTensor *managed = &block->managed.legacy;
         managed->manager_ctx = block;
@@ -248,8 +271,7 @@ dlx_block_new(dlx_state *state, const DLTensor *view, uint64_t flags, dlx_hold *
         out->data = NULL; /* Clause: T09. */
         out->byte_offset = 0;
     }
-    block->hold = *hold;
-    hold->kind = DLX_HOLD_NOTHING;
+    dlx_hold_move(&block->hold, hold);
     state->counts.blocks++;
     return block;
 
@@ -262,6 +284,6 @@ fail:
 void
 dlx_block_undo(dlx_state *state, dlx_block *block, dlx_hold *hold)
 {
-    *hold = block->hold;
+    dlx_hold_move(hold, &block->hold);
     block_free(state, block);
 }

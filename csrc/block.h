@@ -36,6 +36,10 @@ DLX_GIVE dlx_block *dlx_block_new(dlx_state *state, const DLTensor *view,
                                   uint64_t flags, DLX_TAKE dlx_hold *hold,
                                   bool versioned);
 
+/* The same with nothing filled in but the header: the caller writes the view, over
+ * `dims` of up to DLX_INLINE_NDIM dimensions, and the hold. */
+DLX_GIVE dlx_block *dlx_block_blank(dlx_state *state);
+
 /* Let go of the memory and of the block: the deleters do this. GIL: any, any thread. */
 void dlx_block_drop(DLX_TAKE dlx_block *block);
 

@@ -75,7 +75,7 @@ dlx_cai_open(dlx_state *state, PyObject *x, const dlx_request *request,
         order->producer.is_owned = true; /* it lives at least as long as x */
         order->edge = !dlx_stream_is_per_thread(order->producer.stream);
     }
-    source->hold = dlx_hold_object(x);
+    dlx_hold_set_object(&source->hold, x);
     status = 0;
 fail:
     Py_XDECREF(read);

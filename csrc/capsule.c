@@ -29,7 +29,7 @@ int
 dlx_managed_take(dlx_state *state, DLManagedTensorVersioned *managed,
                  dlx_source *source)
 {
-    source->hold = dlx_hold_make(DLX_HOLD_VERSIONED, managed);
+    dlx_hold_set(&source->hold, DLX_HOLD_VERSIONED, managed);
     if (managed->version.major != DLPACK_MAJOR_VERSION) { /* nothing else may be read */
         DLPackVersion version = managed->version;
         dlx_source_close(source);
@@ -40,7 +40,7 @@ dlx_managed_take(dlx_state *state, DLManagedTensorVersioned *managed,
             (unsigned)version.major, (unsigned)version.minor, DLPACK_MAJOR_VERSION);
         return -1;
     }
-    source->view = managed->dl_tensor;
+    dlx_view_copy(&source->view, &managed->dl_tensor);
     source->flags = managed->flags;
     if (dlx_source_check(state, source) < 0) {
         dlx_source_close(source);
@@ -49,27 +49,37 @@ dlx_managed_take(dlx_state *state, DLManagedTensorVersioned *managed,
     return 0;
 }
 
+/* Take what a capsule named `name` holds; NULL with an error set. A capsule that nobody
+ * else has needs no new name. Its destructor would only look at the name. */
+static void *
+consume(PyObject *capsule, const char *name, const char *used)
+{
+    void *managed = PyCapsule_GetPointer(capsule, name);
+    if (managed == NULL ||
+        (Py_REFCNT(capsule) > 1 && PyCapsule_SetName(capsule, used) < 0)) {
+        return NULL;
+    }
+    (void)PyCapsule_SetDestructor(capsule, NULL);
+    return managed;
+}
+
 static int
 claim_versioned(dlx_state *state, PyObject *capsule, dlx_source *source)
 {
-    DLManagedTensorVersioned *managed = PyCapsule_GetPointer(capsule, name_versioned);
-    if (managed == NULL || PyCapsule_SetName(capsule, name_versioned_used) < 0) {
-        return -1;
-    }
-    (void)PyCapsule_SetDestructor(capsule, NULL); /* it would only look at the name */
-    return dlx_managed_take(state, managed, source);
+    DLManagedTensorVersioned *managed =
+        consume(capsule, name_versioned, name_versioned_used);
+    return managed != NULL ? dlx_managed_take(state, managed, source) : -1;
 }
 
 static int
 claim_legacy(dlx_state *state, PyObject *capsule, dlx_source *source)
 {
-    DLManagedTensor *managed = PyCapsule_GetPointer(capsule, name_legacy);
-    if (managed == NULL || PyCapsule_SetName(capsule, name_legacy_used) < 0) {
+    DLManagedTensor *managed = consume(capsule, name_legacy, name_legacy_used);
+    if (managed == NULL) {
         return -1;
     }
-    (void)PyCapsule_SetDestructor(capsule, NULL);
-    source->hold = dlx_hold_make(DLX_HOLD_LEGACY, managed);
-    source->view = managed->dl_tensor;
+    dlx_hold_set(&source->hold, DLX_HOLD_LEGACY, managed);
+    dlx_view_copy(&source->view, &managed->dl_tensor);
     source->flags = 0;
     if (dlx_source_check(state, source) < 0) {
         dlx_source_close(source);
@@ -83,11 +93,13 @@ dlx_capsule_claim(dlx_state *state, PyObject *capsule, dlx_source *source)
 {
     const char *name = PyCapsule_GetName(capsule);
     source->hold.kind = DLX_HOLD_NOTHING;
-    if (name != NULL && strcmp(name, name_versioned) == 0) {
-        return claim_versioned(state, capsule, source);
-    }
-    if (name != NULL && strcmp(name, name_legacy) == 0) {
-        return claim_legacy(state, capsule, source);
+    if (name != NULL && strncmp(name, name_legacy, 8) == 0) {
+        if (name[8] == '\0') {
+            return claim_legacy(state, capsule, source);
+        }
+        if (strcmp(name + 8, name_versioned + 8) == 0) {
+            return claim_versioned(state, capsule, source);
+        }
     }
     PyErr_Clear();
     return refuse_name(state, name);

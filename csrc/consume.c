@@ -91,7 +91,7 @@ dlx_source_copy(dlx_state *state, dlx_source *source)
     source->view.device = (DLDevice){kDLCPU, 0};
     source->flags &= ~(uint64_t)DLPACK_FLAG_BITMASK_READ_ONLY;
     source->flags |= DLPACK_FLAG_BITMASK_IS_COPIED;
-    source->hold = dlx_hold_make(DLX_HOLD_MEMORY, memory);
+    dlx_hold_set(&source->hold, DLX_HOLD_MEMORY, memory);
     state->counts.copies++;
     return 0;
 }

@@ -37,7 +37,7 @@ destination_new(dlx_state *state, const dlx_tensor *from, void *pinned, size_t f
     source.view.data = (char *)pinned + first;
     source.view.device = (DLDevice){kDLCPU, 0};
     source.flags |= from->flags & DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED;
-    source.hold = dlx_hold_make(DLX_HOLD_PINNED, pinned);
+    dlx_hold_set(&source.hold, DLX_HOLD_PINNED, pinned);
     return dlx_tensor_new(state, &source);
 }
 

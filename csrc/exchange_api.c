@@ -137,7 +137,7 @@ api_to_object(DLManagedTensorVersioned *managed, void **out)
     if (dlx_source_check(state, &source) < 0) {
         return -1; /* nothing has been taken */
     }
-    source.hold = dlx_hold_make(DLX_HOLD_VERSIONED, managed);
+    dlx_hold_set(&source.hold, DLX_HOLD_VERSIONED, managed);
     *out = dlx_tensor_new(state, &source);
     return *out != NULL ? 0 : -1;
 }

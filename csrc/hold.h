@@ -38,17 +38,31 @@ dlx_thread dlx_thread_kind(void);
 /* The process generation: rises in a forked child. */
 extern uint32_t dlx_epoch;
 
-static inline dlx_hold
-dlx_hold_make(dlx_hold_kind kind, void *what)
+/* These work a field at a time: a wide load of what has just been stored in parts waits
+ * for the stores, and that is a good part of what a hand-off costs. */
+static inline void
+dlx_hold_set(dlx_hold *hold, dlx_hold_kind kind, DLX_TAKE void *what)
 {
-    return (dlx_hold){.what = what, .kind = kind, .epoch = dlx_epoch};
+    hold->what = what;
+    hold->kind = kind;
+    hold->epoch = dlx_epoch;
+    hold->lease = NULL;
 }
 
-static inline dlx_hold
-dlx_hold_object(PyObject *object)
+static inline void
+dlx_hold_set_object(dlx_hold *hold, PyObject *object)
 {
-    Py_INCREF(object);
-    return dlx_hold_make(DLX_HOLD_OBJECT, object);
+    dlx_hold_set(hold, DLX_HOLD_OBJECT, Py_NewRef(object));
+}
+
+static inline void
+dlx_hold_move(dlx_hold *to, DLX_TAKE dlx_hold *from)
+{
+    to->what = from->what;
+    to->kind = from->kind;
+    to->epoch = from->epoch;
+    to->lease = from->lease;
+    from->kind = DLX_HOLD_NOTHING;
 }
 
 /* Let go, after the streams of the lease. Keeps an exception that is set, out of a

@@ -98,9 +98,8 @@ was_wait(uint64_t taken)
 static PyObject *
 export_timed(dlx_state *state, PyObject *x)
 {
-    PyObject *args[2] = {x, Py_None};
     uint64_t start = ticks();
-    PyObject *capsule = PyObject_Vectorcall(jax.buffer_to_managed, args, 2, NULL);
+    PyObject *capsule = PyObject_Vectorcall(jax.buffer_to_managed, &x, 1, NULL);
     uint64_t taken = ticks() - start;
     if (taken > LONG_TICKS && was_wait(taken)) {
         state->counts.host_waits++;
@@ -153,8 +152,7 @@ make_fast(dlx_state *state, const dlx_request *request, dlx_source *source)
     if (dlx_capsule_legacy_check(state, source) < 0) {
         return NULL;
     }
-    dlx_hold hold = source->hold;
-    dlx_block *block = dlx_block_new(state, &source->view, 0, &hold, false);
+    dlx_block *block = dlx_block_new(state, &source->view, 0, &source->hold, false);
     if (block == NULL) {
         return NULL;
     }
@@ -163,7 +161,6 @@ make_fast(dlx_state *state, const dlx_request *request, dlx_source *source)
         dlx_block_undo(state, block, &source->hold);
         return NULL;
     }
-    source->hold.kind = DLX_HOLD_NOTHING; /* the capsule has it from here on */
     bool copied = (source->flags & DLPACK_FLAG_BITMASK_IS_COPIED) != 0;
     PyObject *copy = copied || request->copy < 0 ? Py_None
                      : request->copy             ? Py_True

@@ -109,6 +109,19 @@ dlx_dims_copy(int64_t *to, const int64_t *from, int32_t ndim)
     }
 }
 
+/* A field at a time, for what has just been written in parts; see hold.h. */
+static inline void
+dlx_view_copy(DLTensor *to, const DLTensor *from)
+{
+    to->data = from->data;
+    to->device = from->device;
+    to->ndim = from->ndim;
+    to->dtype = from->dtype;
+    to->shape = from->shape;
+    to->strides = from->strides;
+    to->byte_offset = from->byte_offset;
+}
+
 /* Write compact row-major strides (in elements) for `shape`. */
 void dlx_layout_compact_strides(int32_t ndim, const int64_t *shape, int64_t *strides);
 

@@ -23,6 +23,7 @@
 #include "producer.h"
 #include "tensor.h"
 #include "torch.h"
+#include "tvm_ffi.h"
 
 dlx_state *dlx_the_state;
 atomic_long dlx_alloc_countdown;
@@ -118,6 +119,17 @@ hand_off(PyObject *module, const char *function, dlx_consumer consumer,
     return dlx_hand_off(state, args[0], &request);
 }
 
+/* A numpy array and nothing else said: short ways are tried first. */
+static inline bool
+is_plain_numpy(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (nargs != 1 || kwnames != NULL || dlx_deferred_waiting()) {
+        return false;
+    }
+    const dlx_entry *entry = dlx_entry_if_known(dlx_the_state, args[0]);
+    return entry != NULL && entry->route == DLX_ROUTE_NUMPY;
+}
+
 static PyObject *
 to_numpy(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -127,6 +139,12 @@ to_numpy(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kw
 static PyObject *
 to_torch(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    if (is_plain_numpy(args, nargs, kwnames)) {
+        PyObject *tensor = dlx_torch_of_numpy(dlx_the_state, args[0]);
+        if (tensor != NULL || PyErr_Occurred()) {
+            return tensor;
+        }
+    }
     return hand_off(module, "to_torch", DLX_TO_TORCH, args, nargs, kwnames);
 }
 
@@ -171,13 +189,10 @@ static PyObject *
 from_dlpack(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
             PyObject *kwnames)
 {
-    if (nargs == 1 && kwnames == NULL && !dlx_deferred_waiting()) {
-        const dlx_entry *entry = dlx_entry_if_known(dlx_the_state, args[0]);
-        if (entry != NULL && entry->route == DLX_ROUTE_NUMPY) {
-            PyObject *tensor = dlx_numpy_short_way(dlx_the_state, args[0]);
-            if (tensor != NULL) {
-                return tensor;
-            }
+    if (is_plain_numpy(args, nargs, kwnames)) {
+        PyObject *tensor = dlx_numpy_short_way(dlx_the_state, args[0]);
+        if (tensor != NULL) {
+            return tensor;
         }
     }
     return from_dlpack_in_full(module, args, nargs, kwnames);
@@ -382,6 +397,8 @@ static PyMethodDef functions[] = {
          "Stop the reaper; from then on nothing is driven. For interpreter exit.")},
     {"_backend_install", dlx_py_backend_install, METH_VARARGS,
      PyDoc_STR("_backend_install(device_type, name, table): drive that type by it.")},
+    {"_tvm_ffi_locate", dlx_tvm_ffi_locate, METH_VARARGS,
+     PyDoc_STR("Make a C exchange API for tvm-ffi.")},
     {"_torch_locate", dlx_torch_locate, METH_O,
      PyDoc_STR("Find torch's lazy bits by specimens; see torch.h.")},
     {"_legacy_capsule", dlx_adapt_legacy_capsule, METH_O,

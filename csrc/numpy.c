@@ -240,49 +240,88 @@ dlx_numpy_open(dlx_state *state, PyObject *x, const dlx_request *request,
     if (!(PyArray_FLAGS(array) & NPY_ARRAY_WRITEABLE)) {
         source->flags |= DLPACK_FLAG_BITMASK_READ_ONLY;
     }
-    source->hold = dlx_hold_object(x);
+    dlx_hold_set_object(&source->hold, x);
     return 0;
+}
+
+/* Describe an array that needs no closer look in place, with `dims` for its shape and
+ * strides. False where dtype, extents or strides need one. */
+static inline bool
+describe_plain(PyArrayObject *array, DLTensor *view, int64_t *dims)
+{
+    const PyArray_Descr *descr = PyArray_DESCR(array);
+    const npy_intp *shape = PyArray_DIMS(array), *steps = PyArray_STRIDES(array);
+    int num = descr->type_num, ndim = PyArray_NDIM(array);
+    if ((unsigned)num >= BUILTIN_TYPES || plain_dtypes[num].lanes == 0 ||
+        !PyArray_ISNBO(descr->byteorder)) {
+        return false;
+    }
+    int shift = __builtin_ctz((unsigned)plain_dtypes[num].bits) - 3;
+    npy_intp rest = 0;
+    bool plain = true;
+    for (int i = 0; i < ndim; i++) {
+        dims[i] = shape[i];
+        dims[ndim + i] = steps[i] >> shift;
+        rest |= steps[i];
+        plain = plain && shape[i] > 1;
+    }
+    view->data = PyArray_DATA(array);
+    view->device = (DLDevice){kDLCPU, 0};
+    view->ndim = ndim;
+    view->dtype = plain_dtypes[num];
+    view->shape = dims;
+    view->strides = dims + ndim;
+    view->byte_offset = 0;
+    return plain && (rest & (((npy_intp)1 << shift) - 1)) == 0;
 }
 
 PyObject *
 dlx_numpy_short_way(dlx_state *state, PyObject *x)
 {
     PyArrayObject *array = (PyArrayObject *)x;
-    const PyArray_Descr *descr = PyArray_DESCR(array);
-    int num = descr->type_num, ndim = PyArray_NDIM(array);
-    if ((unsigned)num >= BUILTIN_TYPES || plain_dtypes[num].lanes == 0 ||
-        !PyArray_ISNBO(descr->byteorder) || ndim > DLX_INLINE_NDIM) {
+    if (PyArray_NDIM(array) > DLX_INLINE_NDIM) {
         return NULL;
     }
-    dlx_tensor *tensor = dlx_tensor_blank(state, ndim);
+    dlx_tensor *tensor = dlx_tensor_blank(state);
     if (tensor == NULL) {
         PyErr_Clear(); /* the long way says so */
         return NULL;
     }
-    const npy_intp *shape = PyArray_DIMS(array), *steps = PyArray_STRIDES(array);
-    int shift = __builtin_ctz((unsigned)plain_dtypes[num].bits) - 3;
-    npy_intp rest = 0;
-    bool plain = true;
-    for (int i = 0; i < ndim; i++) {
-        tensor->dims[i] = shape[i];
-        tensor->dims[ndim + i] = steps[i] >> shift;
-        rest |= steps[i];
-        plain = plain && shape[i] > 1;
-    }
-    if (!plain || (rest & (((npy_intp)1 << shift) - 1)) != 0) {
-        Py_DECREF(tensor); /* odd extents or strides: they need a closer look */
+    if (!describe_plain(array, &tensor->view, tensor->dims)) {
+        Py_DECREF(tensor);
         return NULL;
     }
-    tensor->view.data = PyArray_DATA(array);
-    tensor->view.device = (DLDevice){kDLCPU, 0};
-    tensor->view.dtype = plain_dtypes[num];
     tensor->flags =
         PyArray_FLAGS(array) & NPY_ARRAY_WRITEABLE ? 0 : DLPACK_FLAG_BITMASK_READ_ONLY;
-    tensor->hold.what =
-        Py_NewRef(x); /* a field at a time: a copied struct would stall */
-    tensor->hold.kind = DLX_HOLD_OBJECT;
-    tensor->hold.epoch = dlx_epoch;
+    dlx_hold_set_object(&tensor->hold, x);
     return (PyObject *)tensor;
+}
+
+dlx_block *
+dlx_numpy_short_block(dlx_state *state, PyObject *x)
+{
+    PyArrayObject *array = (PyArrayObject *)x;
+    const int needed = NPY_ARRAY_WRITEABLE | NPY_ARRAY_ALIGNED;
+    int ndim = PyArray_NDIM(array);
+    if (ndim > DLX_INLINE_NDIM || (PyArray_FLAGS(array) & needed) != needed) {
+        return NULL;
+    }
+    dlx_block *block = dlx_block_blank(state);
+    if (block == NULL) {
+        PyErr_Clear(); /* the long way says so */
+        return NULL;
+    }
+    bool plain =
+        describe_plain(array, &block->managed.versioned.dl_tensor, block->dims);
+    for (int i = 0; i < ndim && plain; i++) {
+        plain = block->dims[ndim + i] >= 0;
+    }
+    if (!plain) {
+        dlx_block_undo(state, block, &(dlx_hold){.kind = DLX_HOLD_NOTHING});
+        return NULL;
+    }
+    dlx_hold_set_object(&block->hold, x);
+    return block;
 }
 
 static int

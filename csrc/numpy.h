@@ -6,6 +6,7 @@
 #ifndef DLX_NUMPY_H_
 #define DLX_NUMPY_H_
 
+#include "block.h"
 #include "source.h"
 
 /* 1 where `type` is numpy's array type or derives from it, 0 where not (also when numpy
@@ -23,6 +24,10 @@ int dlx_numpy_open(dlx_state *state, PyObject *array, const dlx_request *request
 /* The short way to a Tensor for plain arrays of few dimensions, filled in place. NULL
  * without an error where the array needs the long way, also for want of memory. */
 DLX_GIVE PyObject *dlx_numpy_short_way(dlx_state *state, PyObject *array);
+
+/* The same for a managed tensor that any consumer takes: also aligned, writable, and
+ * without negative strides. */
+DLX_GIVE dlx_block *dlx_numpy_short_block(dlx_state *state, PyObject *array);
 
 /* Make an array over the memory of a source on the host.
  * Owns: the array's base keeps the source's hold. On failure nothing is taken. */

@@ -175,14 +175,14 @@ find_producer(dlx_state *state, const dlx_entry *entry, PyObject *x, dlx_order *
 
 /* ---- __dlpack__(stream=...) ---- */
 
-static int
-refuse_silent_producer(dlx_state *state, const dlx_entry *entry)
+int
+dlx_refuse_silent_producer(dlx_state *state, const char *framework)
 {
     dlx_raise(state->StreamError,
               "%s ignores the stream argument of __dlpack__, so its pending work is "
               "unknown: name the stream that wrote the data with "
               "dx.from_dlpack(x, stream=...), or pass stream=-1 if it is complete",
-              entry->framework);
+              framework);
     return -1;
 }
 
@@ -200,7 +200,7 @@ dlx_order_before_dlpack(dlx_state *state, const dlx_entry *entry, PyObject *x,
     }
     if (entry->ignores_stream || order->vouched) {
         if (!order->vouched && order->producer.stream.device_type == 0) {
-            return refuse_silent_producer(state, entry);
+            return dlx_refuse_silent_producer(state, entry->framework);
         }
         if (!entry->minus_one_is_handle) {
             return dlx_stream_argument(order->streams_on, nobody, stream);

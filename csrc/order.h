@@ -48,6 +48,10 @@ int dlx_order_source(dlx_state *state, const dlx_entry *entry, PyObject *x,
 /* 0 where the host may read the memory where it is; -1 with CopyError set. */
 int dlx_order_require_readable(dlx_state *state, const dlx_source *source);
 
+/* StreamError for device memory of a producer that orders nothing, where the caller has
+ * not named its stream. Always -1. */
+int dlx_refuse_silent_producer(dlx_state *state, const char *framework);
+
 /* Copy device memory to the host and wait for it: the source becomes host memory of our
  * own. Blocks: until the copy is done; counted in host_waits. */
 int dlx_order_copy_to_host(dlx_state *state, dlx_source *source);

@@ -73,25 +73,18 @@ dlx_torch_load(dlx_state *state)
 }
 
 PyObject *
-dlx_exchange_import(dlx_state *state, const DLPackExchangeAPI *api, dlx_source *source)
+dlx_block_import(dlx_state *state, const DLPackExchangeAPI *api, dlx_block *block,
+                 dlx_hold *hold)
 {
     void *result = NULL;
     bool dropped = false;
-    dlx_hold hold = source->hold;
-    dlx_block *block = dlx_block_new(state, &source->view, source->flags, &hold, true);
-    if (block == NULL) {
-        return NULL;
-    }
     block->dropped = &dropped;
     int status =
         api->managed_tensor_to_py_object_no_sync(&block->managed.versioned, &result);
-    if (dropped) {
-        source->hold.kind = DLX_HOLD_NOTHING;
-    } else if (status == 0) {
+    if (!dropped && status == 0) {
         block->dropped = NULL;
-        source->hold.kind = DLX_HOLD_NOTHING;
-    } else {
-        dlx_block_undo(state, block, &source->hold);
+    } else if (!dropped) {
+        dlx_block_undo(state, block, hold);
     }
     if (status != 0 && !PyErr_Occurred()) {
         dlx_raise(state->ExchangeError,
@@ -99,6 +92,14 @@ dlx_exchange_import(dlx_state *state, const DLPackExchangeAPI *api, dlx_source *
                   "there");
     }
     return status == 0 ? result : NULL;
+}
+
+PyObject *
+dlx_exchange_import(dlx_state *state, const DLPackExchangeAPI *api, dlx_source *source)
+{
+    dlx_block *block =
+        dlx_block_new(state, &source->view, source->flags, &source->hold, true);
+    return block != NULL ? dlx_block_import(state, api, block, &source->hold) : NULL;
 }
 
 PyObject *

@@ -5,6 +5,7 @@
 #ifndef DLX_PRODUCE_H_
 #define DLX_PRODUCE_H_
 
+#include "block.h"
 #include "source.h"
 
 /* One hand-off from any producer to a framework with a route in C. */
@@ -16,6 +17,11 @@ DLX_GIVE PyObject *dlx_hand_off(dlx_state *state, PyObject *x,
  */
 DLX_GIVE PyObject *dlx_exchange_import(dlx_state *state, const DLPackExchangeAPI *api,
                                        DLX_TAKE dlx_source *source);
+
+/* The same with a block of our own, of which the consumer takes possession. Where it
+ * fails and has not run the deleter, the hold comes back in `hold`, which was empty. */
+DLX_GIVE PyObject *dlx_block_import(dlx_state *state, const DLPackExchangeAPI *api,
+                                    DLX_TAKE dlx_block *block, DLX_GIVE dlx_hold *hold);
 
 /* Turn what a consuming framework raised into an ExchangeError that says what it was
  * given. MemoryError and BaseExceptions stay as they are. */

@@ -101,7 +101,7 @@ dlx_producer_source(const dlx_description *said, PyObject *x, dlx_source *source
     source->flags = said->flags;
     source->framework = "dlexchange";
     source->order.is_active = false;
-    source->hold = dlx_hold_object(said->owner != NULL ? said->owner : x);
+    dlx_hold_set_object(&source->hold, said->owner != NULL ? said->owner : x);
 }
 
 /* ---- order ---- */

@@ -50,16 +50,9 @@ tensor_alloc(dlx_state *state)
 }
 
 dlx_tensor *
-dlx_tensor_blank(dlx_state *state, int32_t ndim)
+dlx_tensor_blank(dlx_state *state)
 {
-    dlx_tensor *tensor = tensor_alloc(state);
-    if (tensor != NULL) {
-        tensor->view.ndim = ndim;
-        tensor->view.shape = tensor->dims;
-        tensor->view.strides = tensor->dims + ndim;
-        tensor->view.byte_offset = 0;
-    }
-    return tensor;
+    return tensor_alloc(state);
 }
 
 PyObject *
@@ -79,11 +72,10 @@ dlx_tensor_new(dlx_state *state, dlx_source *source)
         goto fail;
     }
     tensor->flags = source->flags;
-    tensor->hold = source->hold;
+    dlx_hold_move(&tensor->hold, &source->hold);
     tensor->far_dims = far_dims;
     (void)dlx_view_publish(&tensor->view, &source->view,
                            far_dims != NULL ? far_dims : tensor->dims);
-    source->hold.kind = DLX_HOLD_NOTHING;
     return (PyObject *)tensor;
 
 fail:
@@ -124,8 +116,9 @@ tensor_end(dlx_tensor *tensor)
         put_back(tensor);
         Py_DECREF(owner); /* last: it may run anything, also us */
     } else {
-        dlx_hold hold = tensor->hold;
-        tensor->hold = (dlx_hold){.kind = DLX_HOLD_NOTHING};
+        dlx_hold hold;
+        dlx_hold_move(&hold, &tensor->hold);
+        tensor->hold.lease = NULL;
         put_back(tensor);
         dlx_hold_end(&hold);
     }
@@ -165,9 +158,9 @@ dlx_tensor_open(dlx_state *state, PyObject *x, dlx_source *source)
         return -1;
     }
     source->framework = "dlexchange";
-    source->view = tensor->view;
+    dlx_view_copy(&source->view, &tensor->view);
     source->flags = tensor->flags & ~(uint64_t)DLPACK_FLAG_BITMASK_IS_COPIED;
-    source->hold = dlx_hold_make(DLX_HOLD_EXPORT, Py_NewRef(x));
+    dlx_hold_set(&source->hold, DLX_HOLD_EXPORT, Py_NewRef(x));
     tensor->exports++;
     return 0;
 }

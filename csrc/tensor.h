@@ -28,9 +28,9 @@ extern PyType_Spec dlx_tensor_spec;
 /* Make a Tensor of a source. On failure nothing is taken. */
 DLX_GIVE PyObject *dlx_tensor_new(dlx_state *state, DLX_TAKE dlx_source *source);
 
-/* Make a Tensor whose view the caller fills in, for at most DLX_INLINE_NDIM dimensions:
- * shape and strides point to its dims. NULL with MemoryError set. */
-DLX_GIVE dlx_tensor *dlx_tensor_blank(dlx_state *state, int32_t ndim);
+/* Make a Tensor whose view the caller fills in, over its `dims` of at most
+ * DLX_INLINE_NDIM dimensions. NULL with MemoryError set. */
+DLX_GIVE dlx_tensor *dlx_tensor_blank(dlx_state *state);
 
 /* Read a Tensor as a producer: the source counts as an export. 0, or -1 with ValueError
  * set where it is closed. */

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "block.h"
+#include "numpy.h"
 #include "produce.h"
 
 static struct {
@@ -151,14 +152,14 @@ dlx_torch_open(dlx_state *state, const DLPackExchangeAPI *api, PyObject *x,
         if (api->managed_tensor_from_py_object_no_sync(x, &managed) != 0) {
             return refuse_as_torch_did(state);
         }
-        source->hold = dlx_hold_make(DLX_HOLD_VERSIONED, managed);
-        source->view = managed->dl_tensor;
+        dlx_hold_set(&source->hold, DLX_HOLD_VERSIONED, managed);
+        dlx_view_copy(&source->view, &managed->dl_tensor);
         source->flags = managed->flags;
     } else {
         if (api->dltensor_from_py_object_no_sync(x, &source->view) != 0) {
             return refuse_as_torch_did(state);
         }
-        source->hold = dlx_hold_object(x);
+        dlx_hold_set_object(&source->hold, x);
         source->flags = 0;
     }
     if (source->view.ndim > DLX_MAX_NDIM) { /* torch has no limit of its own */
@@ -236,6 +237,23 @@ dlx_torch_make(dlx_state *state, const dlx_request *request, dlx_source *source)
         dlx_consumer_refused(state, "torch", source);
     }
     return result;
+}
+
+PyObject *
+dlx_torch_of_numpy(dlx_state *state, PyObject *array)
+{
+    dlx_hold hold = {.kind = DLX_HOLD_NOTHING};
+    dlx_block *block =
+        state->torch_api != NULL ? dlx_numpy_short_block(state, array) : NULL;
+    if (block == NULL) {
+        return NULL;
+    }
+    PyObject *tensor = dlx_block_import(state, state->torch_api, block, &hold);
+    if (tensor == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
+        PyErr_Clear();
+    }
+    dlx_hold_end(&hold);
+    return tensor;
 }
 
 /* ---- finding the guards' words ---- */

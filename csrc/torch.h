@@ -23,6 +23,10 @@ int dlx_torch_may_read_by_methods(dlx_state *state, PyObject *x);
 DLX_GIVE PyObject *dlx_torch_resolve(dlx_state *state, PyObject *x,
                                      const dlx_request *request);
 
+/* The short way from plain numpy arrays. NULL without an error where the array needs
+ * the long way, also to be told what torch has against it. */
+DLX_GIVE PyObject *dlx_torch_of_numpy(dlx_state *state, PyObject *array);
+
 /* Make a torch tensor. On failure nothing is taken. */
 DLX_GIVE PyObject *dlx_torch_make(dlx_state *state, const dlx_request *request,
                                   DLX_TAKE dlx_source *source);

@@ -361,6 +361,7 @@ def _freed():
     return x
 
 
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 @each_consumer
 @pytest.mark.parametrize("make", MEMORYLESS.values(), ids=MEMORYLESS.keys())
 @pytest.mark.parametrize("copy", [None, True, False])
