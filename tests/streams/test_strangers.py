@@ -87,3 +87,81 @@ def test_cuda_core_buffers_need_a_stream_and_its_streams_are_streams() -> None:
     )
     for line in ("refused True", "named True", "view True", "findings []"):
         assert line in done.splitlines(), done
+
+
+def test_streams_of_cuda_bindings_are_streams() -> None:
+    need("cuda.bindings.driver")
+    done = child.run(
+        """
+        import dlexchange as dx
+        from dlexchange.testing import drain, simulated_cuda
+        with simulated_cuda(devices=2) as sim:
+            from cuda.bindings import driver as cu
+            def check(result):
+                assert result[0] == cu.CUresult.CUDA_SUCCESS, result
+                return result[1] if len(result) == 2 else result[1:]
+            check(cu.cuInit(0))
+            for device in (0, 1):
+                check(cu.cuCtxSetCurrent(check(cu.cuDevicePrimaryCtxRetain(device))))
+                p, c = check(cu.cuStreamCreate(1)), check(cu.cuStreamCreate(1))
+                check(cu.cuCtxSetCurrent(0))
+                latch = sim.latch(int(p), device)
+                dx.push(p, c)  # such a stream tells no device: the driver is asked, once
+                sim.reset_calls()
+                dx.push(p, c)
+                print("waits", not sim.query("cuStreamQuery", int(c), device))
+                print("calls", sim.calls["cuEventRecord"], sim.calls["cuStreamWaitEvent"])
+                x = sim.array(8, "int32", stream=sim.stream(device), fill=4, speaks="dlpack")
+                t = dx.from_dlpack(x, stream=p)
+                print("named", t.ready_event.stream.handle == int(p), t.device)
+                t.record_stream(c)
+                t.close()
+                print("parked", dx.stats().parked)
+                latch.open()
+                drain()
+            print("findings", [str(f) for f in sim.findings])
+        """
+    )
+    lines = done.splitlines()
+    for line in ("waits True", "calls 1 1", "parked 1"):
+        assert lines.count(line) == 2, done
+    for line in ("named True cuda:0", "named True cuda:1", "findings []"):
+        assert line in lines, done
+
+
+@pytest.mark.parametrize("mode", ["0", "1"])
+def test_numbas_default_stream_is_the_one_it_is_set_to(
+    monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    need("numba.cuda")
+    monkeypatch.setenv("NUMBA_CUDA_PER_THREAD_DEFAULT_STREAM", mode)
+    monkeypatch.setenv("CUDA_PYTHON_CUDA_PER_THREAD_DEFAULT_STREAM", mode)
+    done = child.run(
+        """
+        import warnings
+        warnings.simplefilter("ignore")
+        import numpy as np
+        import dlexchange as dx
+        from dlexchange.testing import drain, simulated_cuda
+        with simulated_cuda() as sim:
+            from numba import cuda
+            d = cuda.to_device(np.arange(8, dtype=np.float32))
+            with dx.from_dlpack(d) as t:
+                print("made on", t.ready_event.stream.handle)
+            print("current", dx.current_stream("numba").handle)
+            for stream in (cuda.legacy_default_stream(), cuda.per_thread_default_stream()):
+                with dx.from_dlpack(d, stream=stream) as t:
+                    print("named", t.ready_event.stream.handle)
+            c = sim.stream()
+            latch = sim.latch(sim.per_thread())
+            dx.push(cuda.per_thread_default_stream(), c)
+            print("waits", not c.query())
+            latch.open()
+            drain()
+            print("findings", [str(f) for f in sim.findings])
+        """
+    )
+    number = {"0": 1, "1": 2}[mode]
+    for line in (f"made on {number}", f"current {number}", "named 1", "named 2", "waits True"):
+        assert line in done.splitlines(), done
+    assert "findings []" in done.splitlines(), done
