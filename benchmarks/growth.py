@@ -1,8 +1,9 @@
 """Cost of one hand-off against the size of everything: flat where it should be flat.
 
-Dimensions may cost a little each. Live results, and the number of types that take part,
-should cost nothing. Threads share the interpreter's lock: what is shown is wall time over
-all hand-offs, so a flat line means that the lock is all they fight for.
+Dimensions may cost a little each. Live results, the number of types that take part, and the
+number of streams that pushes go between should cost nothing. Threads share the interpreter's
+lock: what is shown is wall time over all hand-offs, so a flat line means that the lock is all
+they fight for.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
-from benchmarks import cases, floor, report, timing, versions
+from benchmarks import cases, floor, push, report, timing, versions
 from benchmarks.timing import Contender
 
 PAIRS = (("numpy", "tensor"), ("torch", "tensor"), ("torch", "numpy"), ("numpy", "torch"))
@@ -114,6 +115,19 @@ def against_threads(turns: int) -> Iterator[Curve]:
         yield _curve("threads", (producer, consumer), cases.OURS, points)
 
 
+def against_streams(rounds: int) -> Iterator[Curve]:
+    """The library's own part of a push among so many streams, on a null driver table."""
+    found = push.measure(rounds)
+    points = [
+        {"at": int(count), "median_ns": median, "min_ns": best}
+        for count, (median, best) in found.get("push_ns_by_streams", {}).items()
+    ]
+    if points:
+        yield {"axis": "streams", "pair": "push", "who": cases.OURS, "points": points}
+    else:
+        print(f"  streams: not run: {found['why']}", file=sys.stderr)
+
+
 def _in_threads(count: int, function: Callable[[Any], Any], producer: str, turns: int) -> float:
     start = threading.Barrier(count + 1)
 
@@ -142,6 +156,7 @@ def main(*, fast: bool, path: Path | None) -> int:
         against_ndim(rounds),
         against_live(rounds),
         against_types(rounds),
+        against_streams(rounds),
         against_threads(2_000 if fast else 50_000),
     ):
         for curve in found:

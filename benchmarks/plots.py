@@ -140,9 +140,12 @@ def growth(figure: Any, theme: Theme) -> None:
     """Cost of one hand-off against the size of everything."""
     document = report.read("growth")
     axes = list(dict.fromkeys(curve["axis"] for curve in document["curves"]))
-    figure.set_size_inches(10, 6.5)
-    panels = figure.subplots(2, 2).flat
-    for panel, axis in zip(panels, axes, strict=True):
+    rows = -(-len(axes) // 2)
+    figure.set_size_inches(10, 3.25 * rows)
+    panels = figure.subplots(rows, 2).flat
+    for panel in panels[len(axes) :]:
+        panel.set_axis_off()
+    for panel, axis in zip(panels, axes, strict=False):
         curves = [curve for curve in document["curves"] if curve["axis"] == axis]
         pairs_seen = list(dict.fromkeys(curve["pair"] for curve in curves))
         for curve in curves:

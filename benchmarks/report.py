@@ -112,7 +112,7 @@ def push(document: dict[str, Any]) -> str:
         (what, f"{found[f'{key}_ns']:.1f}", f"{found[f'{key}_best_ns']:.1f}")
         for what, key in (
             ("between two streams", "push"),
-            ("from the legacy stream", "push_legacy"),
+            ("with the legacy stream", "push_legacy"),
             ("of one stream to itself", "same_stream"),
         )
     ]

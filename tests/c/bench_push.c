@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The library's own cost of a push: dlx_push on a table of calls that do nothing, in
- * nanoseconds, the best and the median of many rounds. One JSON line.
+ * nanoseconds, the best and the median of many rounds; and of pushes round a ring of so
+ * many streams. One JSON line.
  * usage: bench_push [rounds]
  */
 #include <stdio.h>
@@ -11,7 +12,7 @@
 #include "alloc.h"
 #include "gpu.h"
 
-enum { PUSHES = 20000 };
+enum { PUSHES = 20000, MOST_STREAMS = 2048 };
 atomic_long dlx_alloc_countdown; /* the extension has its own */
 
 static int
@@ -113,16 +114,19 @@ compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* Pushes from each of n streams to the next. */
 static double
-median_of_rounds(dlx_stream p, dlx_stream c, int rounds, double *best)
+median_of_rounds(const dlx_stream *streams, int n, int rounds, double *best)
 {
     double *ns = calloc((size_t)rounds, sizeof(*ns));
     for (int r = 0; r < rounds; r++) {
         double start = time_ns();
-        for (int i = 0; i < PUSHES; i++) {
-            if (dlx_push(p, c, 0, NULL) != DLX_OK) {
+        for (int i = 0, p = 0; i < PUSHES; i++) {
+            int c = p + 1 == n ? 0 : p + 1;
+            if (dlx_push(streams[p], streams[c], 0, NULL) != DLX_OK) {
                 exit(1);
             }
+            p = c;
         }
         ns[r] = (time_ns() - start) / PUSHES;
     }
@@ -131,6 +135,22 @@ median_of_rounds(dlx_stream p, dlx_stream c, int rounds, double *best)
     *best = ns[0];
     free(ns);
     return median;
+}
+
+static void
+print_rings(int rounds)
+{
+    static dlx_stream streams[MOST_STREAMS];
+    double best;
+    for (int i = 0; i < MOST_STREAMS; i++) {
+        streams[i] = (dlx_stream){kDLCUDA, 0, 0x1000 + 0x100 * (uintptr_t)i};
+    }
+    printf("\"push_ns_by_streams\": {");
+    for (int n = 2; n <= MOST_STREAMS; n *= 4) {
+        double median = median_of_rounds(streams, n, rounds, &best);
+        printf("%s\"%d\": [%.1f, %.1f]", n == 2 ? "" : ", ", n, median, best);
+    }
+    printf("}, ");
 }
 
 int
@@ -151,17 +171,19 @@ main(int argc, char **argv)
         .context_get_device = null_int,
     };
     int rounds = argc > 1 ? atoi(argv[1]) : 101;
-    dlx_stream p = {kDLCUDA, 0, 0x1000}, c = {kDLCUDA, 0, 0x2000};
-    dlx_stream legacy = {kDLCUDA, 0, DLX_CUDA_LEGACY};
+    const dlx_stream two[] = {{kDLCUDA, 0, 0x1000}, {kDLCUDA, 0, 0x2000}};
+    const dlx_stream with_legacy[] = {{kDLCUDA, 0, DLX_CUDA_LEGACY}, two[0]};
     double best, best_legacy, best_same;
     if (rounds < 1 || dlx_gpu_install(kDLCUDA, &calls, "null") == NULL) {
         return 1;
     }
-    double median = median_of_rounds(p, c, rounds, &best);
-    double median_legacy = median_of_rounds(legacy, c, rounds, &best_legacy);
-    double median_same = median_of_rounds(p, p, rounds, &best_same);
+    double median = median_of_rounds(two, 2, rounds, &best);
+    double median_legacy = median_of_rounds(with_legacy, 2, rounds, &best_legacy);
+    double median_same = median_of_rounds(two, 1, rounds, &best_same);
+    printf("{");
+    print_rings(rounds);
     printf(
-        "{\"push_ns\": %.1f, \"push_best_ns\": %.1f, \"push_legacy_ns\": %.1f, "
+        "\"push_ns\": %.1f, \"push_best_ns\": %.1f, \"push_legacy_ns\": %.1f, "
         "\"push_legacy_best_ns\": %.1f, \"same_stream_ns\": %.1f, "
         "\"same_stream_best_ns\": %.1f, \"rounds\": %d, \"pushes\": %d}\n",
         median, best, median_legacy, best_legacy, median_same, best_same, rounds,
