@@ -23,6 +23,9 @@ bool dlx_producer_has_type(dlx_state *state, PyTypeObject *type);
 int dlx_producer_open(dlx_state *state, PyObject *x, const dlx_request *request,
                       DLX_GIVE dlx_source *source);
 
+/* The event pool for dlexchange.h, in a capsule. NULL with an error set. */
+DLX_GIVE PyObject *dlx_pool_capsule(void);
+
 /* ---- for producer_type.c ---- */
 
 /* What the array says of its memory now; what a class with fixed memory said once. NULL

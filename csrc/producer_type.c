@@ -157,11 +157,15 @@ dlx_producer_setup(dlx_state *state)
     api.managed_tensor_from_py_object_no_sync = api_from_object;
     api.dltensor_from_py_object_no_sync = NULL;
     PyObject *capsule = PyCapsule_New(&api, "dlpack_exchange_api", NULL);
-    int status = capsule != NULL
-                     ? PyDict_SetItem(state->producer_type->tp_dict,
-                                      state->names.__dlpack_c_exchange_api__, capsule)
-                     : -1;
+    PyObject *pool = dlx_pool_capsule();
+    PyObject *names = state->producer_type->tp_dict;
+    int status = -1;
+    if (capsule != NULL && pool != NULL &&
+        PyDict_SetItem(names, state->names.__dlpack_c_exchange_api__, capsule) == 0) {
+        status = PyDict_SetItemString(names, "_event_pool", pool);
+    }
     Py_XDECREF(capsule);
+    Py_XDECREF(pool);
     if (status == 0) { /* the instance's description, or True: not fixed by default */
         status = PyDict_SetItem(state->producer_type->tp_dict,
                                 state->names._dlexchange_fixed, Py_None);

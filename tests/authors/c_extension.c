@@ -157,6 +157,15 @@ from_dlpack(PyObject *module, PyObject *args)
     return (PyObject *)self;
 }
 
+/* share_pool(): take events from the package's pool from now on. True where it is. */
+static PyObject *
+share_pool(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return PyBool_FromLong(dlx_py_share_pool());
+}
+
 /* ---- the protocols ---- */
 
 static PyObject *
@@ -180,6 +189,10 @@ api_from_object(void *object, DLManagedTensorVersioned **out)
     image *self = object;
     if (Py_TYPE((PyObject *)object) != image_type) {
         PyErr_SetString(PyExc_TypeError, "expected an Image");
+        return -1;
+    }
+    if (self->n_streams > 0) { /* the table cannot order */
+        PyErr_SetString(PyExc_BufferError, "work is pending: use __dlpack__");
         return -1;
     }
     return dlx_py_managed(&self->view, self->flags, (PyObject *)self, out);
@@ -240,6 +253,7 @@ static PyMethodDef functions[] = {
     {"image", make, METH_VARARGS, NULL},
     {"over", over, METH_VARARGS, NULL},
     {"from_dlpack", from_dlpack, METH_VARARGS, NULL},
+    {"share_pool", share_pool, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,53 +1,146 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * dlexchange.h: DLPack for the author of an array library, in one header.
+ * dlexchange.h: DLPack for the author of an array library, in one include.
  *
- * C11 and C++11; nothing to link but -ldl on old systems. Include it after Python.h and
- * the last section is there too; without Python.h the rest needs no Python at all. The
- * Python package dlexchange need not be installed where the library runs.
+ * C11 and C++11, gcc or clang; nothing to link but -ldl on old systems. Include it
+ * after Python.h and the Python parts are there too; without Python.h the rest needs no
+ * Python at all. The Python package dlexchange need not be installed where the library
+ * runs.
  *
- * HOW TO USE IT
+ * THE FILES, all included from here
  *
- *   A Python extension writes one method, and has a conforming producer:
+ *   dlexchange.h         this: what every C function does, and the rules
+ *   dlexchange_python.h  the functions for Python extensions; read it next
+ *   dlexchange_cxx.h     dlx::imported and dlx::exported, for C++
+ *   dlpack_abi.h         the structs of DLPack 1.3; skipped where dlpack.h came first,
+ *                        as dlpack.h is where this came first
+ *   dlexchange_pool.h    what is shared with the Python package, and how it is found
+ *   impl_*.h             the functions themselves; nothing there is for authors
+ *
+ * A PRODUCER IN PYTHON: one method, for host memory
  *
  *     static PyObject *
- *     image_dlpack(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
- * *names)
+ *     image_dlpack(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+ *                  PyObject *kwnames)
  *     {
  *         image *im = (image *)self;
  *         DLTensor view = {im->pixels, {kDLCPU, 0}, 2, {kDLUInt, 8, 1},
  *                          im->shape, im->strides, 0};
- *         return dlx_py_dlpack(args, nargs, names, &view, 0, self, NULL, 0);
+ *         return dlx_py_dlpack(args, nargs, kwnames, &view, 0, self, NULL, 0);
  *     }
  *
- *   and one to read anybody's array: dlx_py_import(), then dlx_release().
+ *   and the same for memory on a device, with work pending on two streams:
+ *
+ *     static PyObject *
+ *     frame_dlpack(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+ *                  PyObject *kwnames)
+ *     {
+ *         image *im = (image *)self;
+ *         uintptr_t pending[2] = {(uintptr_t)im->decoder, (uintptr_t)im->scaler};
+ *         DLTensor view = {im->pixels, {kDLCUDA, im->ordinal}, 2, {kDLUInt, 8, 1},
+ *                          im->shape, im->strides, 0};
+ *         return dlx_py_dlpack(args, nargs, kwnames, &view, 0, self, pending, 2);
+ *     }
+ *
+ *   with, in the method table of the type:
+ *
+ *     {"__dlpack__", (PyCFunction)(void (*)(void))image_dlpack,
+ *      METH_FASTCALL | METH_KEYWORDS, NULL}
+ *
+ *   __dlpack_device__ returns dlx_py_dlpack_device(view.device). The class now takes
+ *   every keyword of the standard, negotiates the version, keeps read-only memory
+ *   read-only, orders the consumer's stream after both of its own, copies to the host
+ *   when asked, and refuses the rest with the exceptions that consumers expect.
+ *
+ * A CONSUMER IN PYTHON: read anybody's array, to use it on a stream of ours
+ *
+ *     static int
+ *     image_read(image *im, PyObject *x)
+ *     {
+ *         if (dlx_py_import(x, (uintptr_t)im->decoder, &im->import) < 0) {
+ *             return -1;
+ *         }
+ *         im->pixels = im->import.tensor.data;
+ *         return 0;
+ *     }
+ *
+ *   and in the destructor, after the work on the memory is done (or was pushed into the
+ *   stream that the producer's allocator keeps to):
+ *
+ *     dlx_release(&im->import);
+ *
+ * WITHOUT PYTHON: hand memory from one C library to another
+ *
+ *     static int
+ *     hand_over(float *values, int64_t n,
+ *               void (*use)(struct DLManagedTensorVersioned *))
+ *     {
+ *         DLTensor view = {values, {kDLCPU, 0}, 1, {kDLFloat, 32, 1}, &n, NULL, 0};
+ *         struct DLManagedTensorVersioned *managed;
+ *         int error = dlx_export(&view, 0, values, free, &managed);
+ *         if (error == DLX_OK) {
+ *             use(managed);
+ *         }
+ *         return error;
+ *     }
+ *
+ *   Here the owner is the memory itself, and its drop is free(). `use` now owns the
+ *   managed tensor; it calls managed->deleter(managed) once, when it likes.
  *
  * WORDS
  *
  *   A *managed tensor* describes memory and has a *deleter*. Whoever holds the managed
  *   tensor calls the deleter exactly once; until then shape, strides and memory stand.
- *   A *stream* is the driver's handle as an integer: CUDA's 1 is the legacy default
- *   stream, 2 the per-thread default stream of the calling thread; HIP's 0 is the
- * default stream. SYCL queues are not handled here. A *push* makes later work of one
- * stream wait for the work now on another; the host does not wait.
+ *   A *producer* makes managed tensors, a *consumer* takes them. A *push* makes later
+ *   work of one stream wait for the work now on another; the host does not wait.
+ *   *Pending* work has been queued on a stream and may not have run yet.
  *
- * ERRORS
+ * WHO OWNS WHAT
  *
- *   Functions return DLX_OK (0) or a negative number; dlx_error_text() says what it
- * means and what to do. On failure nothing has been taken and nothing is leaked. The
- *   functions whose names begin with dlx_py_ set a Python exception instead.
+ *   Every comment says it under "Owns:". The one rule behind them: on failure nothing
+ *   has been taken, and nothing is leaked. What a call has taken on success belongs to
+ *   exactly one holder at each moment: the author's object, then the managed tensor,
+ *   then the capsule, then the consumer. Shape and strides are always copied; the
+ *   memory never is, unless a copy was asked for.
+ *
+ * ON WHICH STREAM
+ *
+ *   Every comment says it under "Orders:". A producer names the streams with pending
+ *   work; the consumer names the stream it will use; the header puts an event between
+ *   them. In the other direction DLPack has no word: when the consumer lets go, its
+ *   last work may still run. A consumer that uses this header pushes its stream into
+ *   the producer's before dlx_release(), where it knows that stream, and waits on the
+ *   host where it does not. A producer whose allocator reuses memory at once should
+ *   keep it a while, or be used through the Python package, which orders both ways.
+ *   A stream that captures a CUDA graph is never joined to one that does not; see
+ *   dlx_push().
  *
  * THREADS AND THE GIL
  *
- *   Nothing here keeps state but the addresses of the driver's functions. Every
- * function may be called from any thread. The dlx_py_ functions need the GIL; the
- * others do not, and dlx_push() should be called without it (dlx_py_dlpack() sees to
- * that). Deleters made here may run on any thread, with or without the GIL.
+ *   Nothing here keeps state, but for one pointer that dlx_py_share_pool() sets. Every
+ *   function may be called from any thread at any time, as long as no two calls work on
+ *   the same struct. The dlx_py_ functions need the GIL, and release it around driver
+ *   calls; the others do not need it, and those that drive or block should be called
+ *   without it. Deleters made here may run on any thread, with or without the GIL, and
+ *   do nothing after the interpreter has ended. Fork: a child must not touch device
+ *   memory or streams of its parent; drivers do not survive it.
+ *
+ * WITH THE PYTHON PACKAGE, AND WITHOUT
+ *
+ *   Everything works without. With it, dlx_py_share_pool() lets all libraries of a
+ *   process take events from one pool, so that a push creates nothing. The package's
+ *   dx.to_torch(), dx.convert() and their like read classes made here as they read any
+ *   producer, and order the release as well.
+ *
+ * WHAT IT DOES NOT DO
+ *
+ *   SYCL queues (describe the memory, synchronise yourself), sub-byte elements, more
+ *   than one lane, copies on a device, and memory of two drivers at once.
  */
 #ifndef DLEXCHANGE_DLEXCHANGE_H_
 #define DLEXCHANGE_DLEXCHANGE_H_
 
-#include "dlpack_abi.h" /* nothing where dlpack.h came first; dlpack.h may also follow */
+#include "dlpack_abi.h"
 
 #if !defined(DLPACK_MAJOR_VERSION) || DLPACK_MAJOR_VERSION != 1
 #error \
@@ -59,11 +152,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dlexchange_pool.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 /* ==== Errors ========================================================================
+ *
+ * Functions return DLX_OK (0) or one of these; dlx_error_text() names the field that is
+ * wrong and says what to do. The functions whose names begin with dlx_py_ set a Python
+ * exception with the same text instead (dlx_py_raise).
  */
 
 enum {
@@ -80,550 +179,241 @@ enum {
     DLX_DRIVER = -10, /* a driver call failed */
 };
 
-/* One sentence on an error. Static storage. */
-static inline const char *
-dlx_error_text(int error)
-{
-    switch (error) {
-        case DLX_OK:
-            return "nothing is wrong";
-        case DLX_BAD_SHAPE:
-            return "shape: ndim must be 0 to 64, no extent negative, and the size countable";
-        case DLX_BAD_DTYPE:
-            return "dtype: code, bits and lanes must be a type of DLPack 1.3 with one lane";
-        case DLX_BAD_DATA:
-            return "data: NULL although the tensor has elements";
-        case DLX_BAD_DEVICE:
-            return "device: no streams that dlexchange.h drives (CUDA and ROCm only)";
-        case DLX_BAD_STREAM:
-            return "stream: on CUDA pass 1 (legacy), 2 (per-thread) or a handle, never 0";
-        case DLX_BAD_VERSION:
-            return "version: only DLPack 1.x can be read; ask for max_version=(1, 3)";
-        case DLX_NO_MEMORY:
-            return "out of memory";
-        case DLX_NO_DRIVER:
-            return "no usable driver library (libcuda.so.1 or libamdhip64.so)";
-        case DLX_CAPTURE:
-            return "one of the streams is capturing a graph and the other is not";
-        default:
-            return "a driver call failed";
-    }
-}
+/* One sentence on an error: what was wrong, and what to do. For any number; static
+ * storage, never NULL. GIL: any. */
+static inline const char *dlx_error_text(int error);
 
 /* ==== Descriptions ==================================================================
+ *
+ * A description is a plain DLTensor that the author fills in, mostly on the stack:
+ *
+ *   data         the allocation, or element zero; NULL only where there are no
+ *                elements
+ *   byte_offset  added to data. Most consumers handle it, some forgot: prefer 0, and
+ *                put the offset into data
+ *   device       {kDLCPU, 0} for host memory. device_id is the driver's ordinal, and 0
+ *                for pinned and managed memory
+ *   dtype        code, bits and lanes: {kDLFloat, 32, 1}. A bool has 8 bits; a complex
+ *                number counts both parts
+ *   shape        ndim extents. Borrowed for the call: an export copies them
+ *   strides      ndim steps in *elements*, not bytes; NULL for row-major memory. They
+ *                may be negative, or 0 (a broadcast: then pass the flag
+ *                DLPACK_FLAG_BITMASK_READ_ONLY)
  */
 
-/* Number of elements, or -1 where the shape is impossible or too large to count. */
-static inline int64_t
-dlx_size(const DLTensor *tensor)
-{
-    int64_t size = 1, i;
-    int empty = 0;
-    if (tensor->ndim < 0 || tensor->ndim > 64 ||
-        (tensor->ndim > 0 && tensor->shape == NULL)) {
-        return -1;
-    }
-    for (i = 0; i < tensor->ndim; i++) {
-        if (tensor->shape[i] < 0) {
-            return -1;
-        }
-        empty = empty || tensor->shape[i] == 0;
-    }
-    for (i = 0; i < tensor->ndim && !empty; i++) {
-        if (size > INT64_MAX / 64 / tensor->shape[i]) {
-            return -1;
-        }
-        size *= tensor->shape[i];
-    }
-    return empty ? 0 : size;
-}
+/* Count the elements of a tensor.
+ *
+ * Returns their number, 0 where an extent is 0, 1 for ndim 0; -1 where ndim is not 0 to
+ * 64, an extent is negative, or the number of bits would not fit 64 bits. Reads ndim
+ * and shape only. GIL: any. */
+static inline int64_t dlx_size(const DLTensor *tensor);
 
-/* Check what can be checked without reading the memory. dlx_export() does so itself.
- * Elements below a byte are refused here: describe them by hand. */
-static inline int
-dlx_check(const DLTensor *tensor)
-{
-    static const uint8_t narrowest[] = {8, 8, 16, 64, 16, 64, 8, 8,
-                                        8, 8, 8,  8,  8,  8,  8};
-    static const uint8_t widest[] = {64, 64, 64, 64, 16, 128, 8, 8,
-                                     8,  8,  8,  8,  8,  8,   8};
-    unsigned code = tensor->dtype.code, bits = tensor->dtype.bits;
-    int64_t size = dlx_size(tensor), reach = 0, i;
-    if (size < 0) {
-        return DLX_BAD_SHAPE;
-    }
-    if (code >= sizeof widest || bits < narrowest[code] || bits > widest[code] ||
-        (bits & (bits - 1)) != 0 || tensor->dtype.lanes != 1) {
-        return DLX_BAD_DTYPE;
-    }
-    for (i = 0; i < tensor->ndim && tensor->strides != NULL && size > 0; i++) {
-        int64_t step = tensor->strides[i], extent = tensor->shape[i] - 1;
-        if (extent > 0 &&
-            (step > INT64_MAX / 64 / extent || step < INT64_MIN / 64 / extent)) {
-            return DLX_BAD_SHAPE;
-        }
-        reach += (step < 0 ? -step : step) * extent;
-        if (reach < 0 || reach > INT64_MAX / 64) {
-            return DLX_BAD_SHAPE;
-        }
-    }
-    return size > 0 && tensor->data == NULL ? DLX_BAD_DATA : DLX_OK;
-}
+/* Check a description, as far as that goes without reading the memory.
+ *
+ * dlx_export() and dlx_import() do so themselves; call it where the author wants to
+ * know earlier. What is refused, and the field that dlx_error_text() names:
+ *
+ *   DLX_BAD_SHAPE  ndim, an extent, or sizes and strides that overflow 64 bits
+ *   DLX_BAD_DTYPE  a code that DLPack 1.3 does not have, bits that the code does not
+ *                  come in, lanes other than 1; also elements below a byte, whose
+ *                  flags must say whether they are padded: describe those by hand
+ *   DLX_BAD_DATA   NULL although there are elements
+ *
+ * The device is not checked: memory of any device may be described. GIL: any. */
+static inline int dlx_check(const DLTensor *tensor);
 
 /* ==== Export ========================================================================
+ *
+ * An export is a managed tensor that somebody else will delete, at a time and on a
+ * thread that nobody knows. So it owns what it needs: copies of shape and strides, and
+ * a reference (`owner`) to whatever keeps the memory alive. The author says how that is
+ * given back (`drop`), and must make sure that the memory neither moves nor goes while
+ * an export lives: a resize must be refused, or must allocate anew.
+ *
+ * An export orders nothing. Where work is pending on the memory, push the streams it
+ * runs on into the consumer's (dlx_push) before the export is handed over; for Python,
+ * dlx_py_dlpack() does both.
  */
 
-/* What becomes of the owner when an export ends. It runs on any thread, with or without
- * the GIL, perhaps inside a driver's callback: it must not block, drive or raise. */
+/* What becomes of the owner when an export ends.
+ *
+ * Runs exactly once, on any thread, with or without the GIL, perhaps inside a driver's
+ * callback or after the interpreter has ended: it must not block, make driver calls,
+ * throw or raise. Dropping a count is fine; dlx_py_drop does it for Python objects. */
 typedef void (*dlx_drop)(void *owner);
-
-/* An export: both forms of the struct, and shape and strides behind them. Private. */
-typedef struct dlx_exported {
-    union {
-        struct DLManagedTensorVersioned versioned;
-        DLManagedTensor legacy;
-    } managed;
-    void *owner;
-    dlx_drop drop;
-} dlx_exported;
-
-static inline void
-dlx_exported_free(dlx_exported *exported)
-{
-    void *owner = exported->owner;
-    dlx_drop drop = exported->drop;
-    free(exported);
-    if (drop != NULL) {
-        drop(owner);
-    }
-}
-
-static inline void
-dlx_delete_versioned(struct DLManagedTensorVersioned *self)
-{
-    dlx_exported_free((dlx_exported *)self->manager_ctx);
-}
-
-static inline void
-dlx_delete_legacy(DLManagedTensor *self)
-{
-    dlx_exported_free((dlx_exported *)self->manager_ctx);
-}
-
-/* The common part of both forms: the struct, with a copy of shape and strides. Strides
- * that were left out (NULL) become row-major ones; those of extents 1 and of empty
- * tensors mean nothing and become plain; data of an empty tensor becomes NULL. Private.
- */
-static inline dlx_exported *
-dlx_exported_new(const DLTensor *view, DLTensor *out, void *owner, dlx_drop drop)
-{
-    size_t ndim = (size_t)view->ndim;
-    int64_t step = 1, i, size = dlx_size(view);
-    dlx_exported *self =
-        (dlx_exported *)malloc(sizeof(dlx_exported) + 2 * ndim * sizeof(int64_t));
-    if (self == NULL) {
-        return NULL;
-    }
-    self->owner = owner;
-    self->drop = drop;
-    *out = *view;
-    out->shape = (int64_t *)(void *)(self + 1);
-    out->strides = out->shape + ndim;
-    for (i = view->ndim - 1; i >= 0; i--) {
-        int plain = view->strides == NULL || view->shape[i] == 1 || size == 0;
-        out->shape[i] = view->shape[i];
-        out->strides[i] = plain ? step : view->strides[i];
-        step = (out->strides[i] < 0 ? -out->strides[i] : out->strides[i]) *
-               (view->shape[i] > 1 ? view->shape[i] : 1);
-    }
-    if (size == 0) {
-        out->data = NULL;
-        out->byte_offset = 0;
-    }
-    return self;
-}
 
 /* Make a versioned managed tensor of `view`.
  *
- * flags: DLPACK_FLAG_BITMASK_READ_ONLY and its like, or 0.
- * Owns: on success *out belongs to the caller, who hands it to a consumer or calls its
- * deleter; `owner` belongs to *out, whose deleter calls drop(owner). `view` is copied,
- * with its shape and strides. On failure `owner` is still the caller's. Orders:
- * nothing. GIL: any. */
-static inline int
-dlx_export(const DLTensor *view, uint64_t flags, void *owner, dlx_drop drop,
-           struct DLManagedTensorVersioned **out)
-{
-    DLTensor tensor;
-    dlx_exported *self;
-    int error = dlx_check(view);
-    if (error != DLX_OK) {
-        return error;
-    }
-    self = dlx_exported_new(view, &tensor, owner, drop);
-    if (self == NULL) {
-        return DLX_NO_MEMORY;
-    }
-    self->managed.versioned.version.major = DLPACK_MAJOR_VERSION;
-    self->managed.versioned.version.minor = DLPACK_MINOR_VERSION;
-    self->managed.versioned.manager_ctx = self;
-    self->managed.versioned.deleter = dlx_delete_versioned;
-    self->managed.versioned.flags = flags;
-    self->managed.versioned.dl_tensor = tensor;
-    *out = &self->managed.versioned;
-    return DLX_OK;
-}
+ *   view    checked (dlx_check) and copied, with its shape and strides
+ *   flags   DLPACK_FLAG_BITMASK_READ_ONLY where consumers must not write, else 0
+ *   owner   what keeps the memory alive; given back by drop(owner), once
+ *   drop    NULL where there is nothing to give back
+ *   out     the managed tensor
+ *
+ * Owns: on success *out belongs to the caller, who hands it to one consumer, or calls
+ * (*out)->deleter(*out); `owner` belongs to *out. On failure *out is not written, and
+ * `owner` is still the caller's.
+ * Orders: nothing. Blocks: never. GIL: any. Errors: those of dlx_check, DLX_NO_MEMORY.
+ */
+static inline int dlx_export(const DLTensor *view, uint64_t flags, void *owner,
+                             dlx_drop drop, struct DLManagedTensorVersioned **out);
 
-/* The same in the unversioned form, which has no flags: never for read-only memory. */
-static inline int
-dlx_export_legacy(const DLTensor *view, void *owner, dlx_drop drop,
-                  DLManagedTensor **out)
-{
-    DLTensor tensor;
-    dlx_exported *self;
-    int error = dlx_check(view);
-    if (error != DLX_OK) {
-        return error;
-    }
-    self = dlx_exported_new(view, &tensor, owner, drop);
-    if (self == NULL) {
-        return DLX_NO_MEMORY;
-    }
-    self->managed.legacy.manager_ctx = self;
-    self->managed.legacy.deleter = dlx_delete_legacy;
-    self->managed.legacy.dl_tensor = tensor;
-    *out = &self->managed.legacy;
-    return DLX_OK;
-}
+/* Make an unversioned ("legacy") managed tensor of `view`, for consumers from before
+ * DLPack 1.0. It has no flags: never make one of read-only memory, whose consumer would
+ * write to it.
+ *
+ * Owns, orders, blocks, GIL, errors: as dlx_export(). */
+static inline int dlx_export_legacy(const DLTensor *view, void *owner, dlx_drop drop,
+                                    DLManagedTensor **out);
 
-/* Copy the values of host memory, row-major, to `out` (dlx_size() elements). The tensor
- * must have been checked. */
-static inline void
-dlx_gather(const DLTensor *tensor, void *out)
-{
-    int64_t index[64] = {0}, size = dlx_size(tensor), n, i;
-    size_t itemsize = tensor->dtype.bits / 8u;
-    char *to = (char *)out;
-    const char *from = (const char *)tensor->data + tensor->byte_offset;
-    for (n = 0; n < size; n++) {
-        memcpy(to, from, itemsize);
-        to += itemsize;
-        for (i = tensor->ndim - 1; i >= 0; i--) {
-            int64_t step = tensor->strides[i] * (int64_t)itemsize;
-            from += step;
-            if (++index[i] < tensor->shape[i]) {
-                break;
-            }
-            from -= step * tensor->shape[i];
-            index[i] = 0;
-        }
-    }
-}
+/* Copy the values of host memory to `out`, row-major.
+ *
+ *   tensor  checked, in memory that the host can read, with nothing pending on it
+ *   out     room for dlx_size(tensor) elements
+ *
+ * Owns: nothing. Orders: nothing. Blocks: while it copies. GIL: any; release it where
+ * the tensor is large. */
+static inline void dlx_gather(const DLTensor *tensor, void *out);
 
 /* ==== Import ========================================================================
+ *
+ * An import holds somebody else's managed tensor until it is released. Look at .tensor
+ * and .flags; do not write where DLPACK_FLAG_BITMASK_READ_ONLY is set; do not touch the
+ * memory after dlx_release(), also not with work that is still queued on a device.
  */
 
-/* Memory of somebody else's that we hold. Zero it to have an empty one. */
+/* Memory of somebody else's that we hold. Zero it to have an empty one; release it
+ * once, however often it was copied. */
 typedef struct dlx_imported {
-    DLTensor tensor; /* shape and strides are the producer's; strides may be NULL only
-                        in what is older than DLPack 1.2 (row-major then) */
-    uint64_t flags;
-    struct DLManagedTensorVersioned *versioned; /* one of these two, or neither */
+    DLTensor tensor; /* shape and strides are the producer's, and stand until release;
+                        strides may be NULL only in what is older than DLPack 1.2
+                        (row-major then); data + byte_offset is element zero */
+    uint64_t flags;  /* of the versioned form; 0 for the legacy one */
+    struct DLManagedTensorVersioned
+        *versioned; /* one of these two, or neither: private */
     DLManagedTensor *legacy;
 } dlx_imported;
 
-/* Give the memory back, now: its deleter runs in this call. Where a device may still
- * use the memory, dlx_push() from the stream that used it to the stream the producer
- * works on first. Idempotent. GIL: any; a Python producer's deleter takes it where it
- * needs it. */
-static inline void
-dlx_release(dlx_imported *self)
-{
-    struct DLManagedTensorVersioned *versioned = self->versioned;
-    DLManagedTensor *legacy = self->legacy;
-    memset(self, 0, sizeof *self);
-    if (versioned != NULL && versioned->deleter != NULL) {
-        versioned->deleter(versioned);
-    }
-    if (legacy != NULL && legacy->deleter != NULL) {
-        legacy->deleter(legacy);
-    }
-}
-
-/* Take a managed tensor, and look at it.
+/* Take a managed tensor, and check what it says.
  *
  * Owns: on success `managed` belongs to *out: dlx_release() it. On failure it is still
- * the caller's, who calls its deleter; where the error is DLX_BAD_VERSION nothing but
- * version and deleter may be touched. Orders: nothing. GIL: any. */
-static inline int
-dlx_import(struct DLManagedTensorVersioned *managed, dlx_imported *out)
-{
-    int error;
-    if (managed->version.major != DLPACK_MAJOR_VERSION) {
-        return DLX_BAD_VERSION;
-    }
-    error = dlx_check(&managed->dl_tensor);
-    if (error == DLX_OK) {
-        memset(out, 0, sizeof *out);
-        out->tensor = managed->dl_tensor;
-        out->flags = managed->flags;
-        out->versioned = managed;
-    }
-    return error;
-}
+ * the caller's, who calls its deleter (which may be NULL); after DLX_BAD_VERSION
+ * nothing but its version and deleter may be touched. *out need not be initialised, and
+ * is not written on failure.
+ * Orders: nothing; whoever asked the producer for it named a stream. GIL: any.
+ * Errors: DLX_BAD_VERSION, and those of dlx_check.
+ */
+static inline int dlx_import(struct DLManagedTensorVersioned *managed,
+                             dlx_imported *out);
 
-/* The same for the unversioned form; `flags` is 0. */
-static inline int
-dlx_import_legacy(DLManagedTensor *managed, dlx_imported *out)
-{
-    int error = dlx_check(&managed->dl_tensor);
-    if (error == DLX_OK) {
-        memset(out, 0, sizeof *out);
-        out->tensor = managed->dl_tensor;
-        out->legacy = managed;
-    }
-    return error;
-}
+/* The same for the unversioned form; `flags` is 0, so that whether the memory may be
+ * written to is not known. */
+static inline int dlx_import_legacy(DLManagedTensor *managed, dlx_imported *out);
 
-/* ==== Order =========================================================================
+/* Give the memory back, now: the producer's deleter runs in this call.
+ *
+ * A DLPack deleter knows no streams. Where a device may still use the memory, either
+ * wait for that, or make the stream that the producer's allocator keeps to wait for it
+ * (dlx_push from the stream that used the memory) before this call; a producer that is
+ * not known leaves only the first.
+ *
+ * Owns: *self is empty afterwards; releasing an empty one does nothing.
+ * Orders: nothing. Blocks: as the producer's deleter does. GIL: any; the deleter of a
+ * Python producer takes it where it needs it.
+ */
+static inline void dlx_release(dlx_imported *self);
+
+/* ==== Streams =======================================================================
+ *
+ * A stream is the driver's handle as an integer, beside the device it belongs to:
+ *
+ *   CUDA   1 the legacy default stream; 2 the per-thread default stream *of the
+ *          thread that makes the call*; else a CUstream or cudaStream_t. 0 is refused:
+ *          it could mean 1 or 2
+ *   ROCm   0 the default stream; else a hipStream_t
+ *
+ * Handles are used during the call and not kept. A stream that was destroyed is the
+ * caller's mistake; drivers do not always notice.
+ *
+ * Events: with the Python package installed and dlx_py_share_pool() called, pushes take
+ * their events from the package's pool, and the pool's context and capture rules hold.
+ * Without it, an event is made and destroyed in the call: a few microseconds more, and
+ * nothing else is different.
  */
 
-/* The driver's functions; CUDA's status 0 and HIP's are success. Private. */
-typedef struct dlx_driver {
-    int (*init)(unsigned);
-    int (*device_retain)(void **context, int device);
-    int (*context_push)(void *context);
-    int (*context_pop)(void **context);
-    int (*stream_context)(void *stream, void **context);
-    int (*device_get)(int *device);
-    int (*device_set)(int device);
-    int (*is_capturing)(void *stream, int *status);
-    int (*event_create)(void **event, unsigned flags);
-    int (*event_record)(void *event, void *stream);
-    int (*stream_wait)(void *stream, void *event, unsigned flags);
-    int (*event_destroy)(void *event);
-} dlx_driver;
+/* The device whose streams work on memory of `device`: the device itself, device 0 of
+ * the driver for its pinned and managed memory, and device_type 0 (no device) for
+ * memory that no stream driven here can have work on. GIL: any. */
+static inline DLDevice dlx_streams_of(DLDevice device);
 
-#define DLX_SYMBOL(field, name)                                  \
-    do {                                                         \
-        *(void **)(void *)&driver->field = dlsym(library, name); \
-        missing = missing || driver->field == NULL;              \
-    } while (0)
+/* True (1) where the host can read the memory by its address. GIL: any. */
+static inline int dlx_is_host(DLDevice device);
 
-/* Load a driver. Private. DLEXCHANGE_CUDA_DRIVER names another library, as in the
- * package. Loading twice is harmless: the system counts. */
-static inline int
-dlx_driver_open(int32_t device_type, dlx_driver *driver)
-{
-    const char *path = getenv("DLEXCHANGE_CUDA_DRIVER");
-    int missing = 0, is_cuda = device_type == kDLCUDA;
-    void *library = dlopen(!is_cuda                          ? "libamdhip64.so"
-                           : path != NULL && path[0] != '\0' ? path
-                                                             : "libcuda.so.1",
-                           RTLD_NOW | RTLD_LOCAL);
-    memset(driver, 0, sizeof *driver);
-    if (library == NULL) {
-        return DLX_NO_DRIVER;
-    }
-    if (is_cuda) {
-        DLX_SYMBOL(init, "cuInit");
-        DLX_SYMBOL(device_retain, "cuDevicePrimaryCtxRetain");
-        DLX_SYMBOL(context_push, "cuCtxPushCurrent_v2");
-        DLX_SYMBOL(context_pop, "cuCtxPopCurrent_v2");
-        DLX_SYMBOL(stream_context, "cuStreamGetCtx");
-        DLX_SYMBOL(is_capturing, "cuStreamIsCapturing");
-        DLX_SYMBOL(event_create, "cuEventCreate");
-        DLX_SYMBOL(event_record, "cuEventRecord");
-        DLX_SYMBOL(stream_wait, "cuStreamWaitEvent");
-        DLX_SYMBOL(event_destroy, "cuEventDestroy_v2");
-    } else {
-        DLX_SYMBOL(init, "hipInit");
-        DLX_SYMBOL(device_get, "hipGetDevice");
-        DLX_SYMBOL(device_set, "hipSetDevice");
-        DLX_SYMBOL(is_capturing, "hipStreamIsCapturing");
-        DLX_SYMBOL(event_create, "hipEventCreateWithFlags");
-        DLX_SYMBOL(event_record, "hipEventRecord");
-        DLX_SYMBOL(stream_wait, "hipStreamWaitEvent");
-        DLX_SYMBOL(event_destroy, "hipEventDestroy");
-    }
-    return missing || driver->init(0) != 0 ? DLX_NO_DRIVER : DLX_OK;
-}
-
-/* Make the device of `stream` current for the calls of a push; undone by dlx_leave().
- * The primary context is retained and never given back: it stays with the process, as
- * every runtime keeps it. Private. */
-static inline int
-dlx_enter(const dlx_driver *driver, int32_t device_id, uintptr_t stream, int *before)
-{
-    void *primary = NULL, *context = NULL;
-    if (driver->context_push == NULL) {
-        return driver->device_get(before) != 0 || driver->device_set(device_id) != 0
-                   ? DLX_DRIVER
-                   : DLX_OK;
-    }
-    if (driver->device_retain(&primary, device_id) != 0 ||
-        driver->context_push(primary) != 0) {
-        return DLX_DRIVER;
-    }
-    if (stream > 2 && driver->stream_context((void *)stream, &context) != 0) {
-        (void)driver->context_pop(&context);
-        return DLX_BAD_STREAM;
-    }
-    if (stream > 2 && context != primary) { /* a stream of a context of its own */
-        (void)driver->context_pop(&primary);
-        return driver->context_push(context) != 0 ? DLX_DRIVER : DLX_OK;
-    }
-    return DLX_OK;
-}
-
-static inline void
-dlx_leave(const dlx_driver *driver, int before)
-{
-    void *context;
-    if (driver->context_pop != NULL) {
-        (void)driver->context_pop(&context);
-    } else {
-        (void)driver->device_set(before);
-    }
-}
-
-/* Make later work of `to` wait for all work now on `from`. Both are streams of `device`
- * (kDLCUDA or kDLROCM). One and the same stream: nothing, no driver call.
+/* Make later work of `to` wait for all work that is now on `from`.
  *
- * A capture is asked after first, and nothing is recorded where only one of the two
- * streams captures: a wrong wait would spoil the capture.
+ *   device    whose streams both are: kDLCUDA or kDLROCM with its ordinal
+ *   from, to  where the work was queued, and where it will be used
  *
- * Orders: `to` after `from`. Blocks: never the host. GIL: release it. The event is made
- * and destroyed in the call; the driver keeps what it needs of it. (The Python package
- * keeps events in a pool instead; use it where the last microsecond counts.) */
-static inline int
-dlx_push(DLDevice device, uintptr_t from, uintptr_t to)
-{
-    dlx_driver driver;
-    void *event = NULL;
-    int error, before = 0, captures_from = 0, captures_to = 0;
-    if (device.device_type != kDLCUDA && device.device_type != kDLROCM) {
-        return DLX_BAD_DEVICE;
-    }
-    if (device.device_type == kDLCUDA && (from == 0 || to == 0)) {
-        return DLX_BAD_STREAM;
-    }
-    if (from == to) {
-        return DLX_OK;
-    }
-    error = dlx_driver_open(device.device_type, &driver);
-    if (error == DLX_OK) {
-        error = dlx_enter(&driver, device.device_id, from > 2 ? from : to, &before);
-    }
-    if (error != DLX_OK) {
-        return error;
-    }
-    if (driver.is_capturing((void *)from, &captures_from) != 0 ||
-        driver.is_capturing((void *)to, &captures_to) != 0) {
-        error = DLX_BAD_STREAM; /* or a legacy stream beside a capture: as wrong */
-    } else if ((captures_from != 0) != (captures_to != 0)) {
-        error = DLX_CAPTURE;
-    } else if (driver.event_create(&event, 2 /* timing disabled */) != 0) {
-        error = DLX_DRIVER;
-    } else {
-        if (driver.event_record(event, (void *)from) != 0 ||
-            driver.stream_wait((void *)to, event, 0) != 0) {
-            error = DLX_DRIVER;
-        }
-        (void)driver.event_destroy(event);
-    }
-    dlx_leave(&driver, before);
-    return error;
-}
+ * One and the same stream: nothing, no driver call. Otherwise at most two questions
+ * about captures, one record, one wait. Work queued on `from` after the call is not
+ * waited for.
+ *
+ * Captures (CUDA graphs): two streams of one capture may be pushed, and the edge
+ * becomes part of the graph. Where only one of them captures, or each another graph,
+ * the answer is DLX_CAPTURE, before anything was recorded: a wrong wait would spoil the
+ * capture.
+ *
+ * Owns: nothing. Orders: `to` after `from`. Blocks: never the host. GIL: not needed;
+ * release it, drivers take locks.
+ * Errors: DLX_BAD_DEVICE, DLX_BAD_STREAM, DLX_CAPTURE, DLX_NO_DRIVER, DLX_DRIVER;
+ * nothing has been ordered then.
+ */
+static inline int dlx_push(DLDevice device, uintptr_t from, uintptr_t to);
 
-#undef DLX_SYMBOL
+/* Wait on the host until the pending work on memory of `device` is done: what is owed
+ * to a consumer who reads pinned or managed memory and names no stream.
+ *
+ * Orders: the calling thread after `pending`, n streams of dlx_streams_of(device).
+ * Blocks: the host. GIL: not needed; release it. Errors: those of dlx_push. */
+static inline int dlx_wait(DLDevice device, const uintptr_t *pending, size_t n);
+
+/* Copy the values of memory on any device with streams, or of the host, to `out`,
+ * row-major.
+ *
+ *   view     what is copied; checked
+ *   pending  n streams of dlx_streams_of(view->device) with work on it: waited for
+ *   out      host memory with room for dlx_size(view) elements
+ *
+ * The bytes between the lowest and the highest element come over in one copy on a
+ * stream of its own, also those that lie between the elements of a strided view.
+ *
+ * Owns: nothing; `out` is the caller's. Orders: the copy after `pending`. Blocks: the
+ * host, until the values are there. GIL: not needed; release it.
+ * Errors: those of dlx_check and dlx_push, DLX_NO_MEMORY; `out` is undefined then. */
+static inline int dlx_copy_to_host(const DLTensor *view, const uintptr_t *pending,
+                                   size_t n, void *out);
+
+/* ==== The rest ======================================================================
+ */
+
+#ifdef Py_PYTHON_H
+#include "dlexchange_python.h"
+#endif
+
+#include "impl_tensor.h"
+
+#include "impl_stream.h"
+
+#ifdef Py_PYTHON_H
+#include "impl_python.h"
+
+#include "impl_python_import.h"
+#endif
 
 #ifdef __cplusplus
 } /* extern "C" */
 
-/* ==== C++ ===========================================================================
- */
-
-namespace dlx
-{
-
-/* Memory of somebody else's, given back with the object. Move-only.
- *
- *     dlx::imported x(managed);               // throws nothing; look at x.error()
- *     use(x->data, x->shape);
- */
-class imported
-{
-   public:
-    imported() noexcept : error_(DLX_OK)
-    {
-        clear();
-    }
-    /* Takes `managed` also where it cannot be read: its deleter has run then. */
-    explicit imported(struct DLManagedTensorVersioned *managed) noexcept
-    {
-        clear();
-        error_ = dlx_import(managed, &held_);
-        if (error_ != DLX_OK && managed->deleter != nullptr) {
-            managed->deleter(managed);
-        }
-    }
-    imported(imported &&other) noexcept : held_(other.held_), error_(other.error_)
-    {
-        other.clear();
-    }
-    imported &operator=(imported &&other) noexcept
-    {
-        if (this != &other) {
-            dlx_release(&held_);
-            held_ = other.held_;
-            error_ = other.error_;
-            other.clear();
-        }
-        return *this;
-    }
-    imported(const imported &) = delete;
-    imported &operator=(const imported &) = delete;
-    ~imported()
-    {
-        dlx_release(&held_);
-    }
-
-    int error() const noexcept
-    {
-        return error_;
-    }
-    const DLTensor *operator->() const noexcept
-    {
-        return &held_.tensor;
-    }
-    const DLTensor &tensor() const noexcept
-    {
-        return held_.tensor;
-    }
-    bool is_read_only() const noexcept
-    {
-        return (held_.flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
-    }
-    dlx_imported *get() noexcept
-    {
-        return &held_;
-    } /* for dlx_py_import() to fill */
-
-   private:
-    void clear() noexcept
-    {
-        memset(&held_, 0, sizeof held_);
-    }
-    dlx_imported held_;
-    int error_;
-};
-
-} /* namespace dlx */
-#endif /* __cplusplus */
-
-#ifdef Py_PYTHON_H
-#include "dlexchange_python.h"
+#include "dlexchange_cxx.h"
 #endif
 
 #endif /* DLEXCHANGE_DLEXCHANGE_H_ */

@@ -3,8 +3,9 @@
  * The DLPack 1.3 ABI, restated: struct layouts and constants that cross the border
  * between libraries, and nothing else. C11 and C++11; no Python needed.
  *
- * Skipped as a whole where dlpack.h came first; where it comes later it must be kept
- * out by the includer, so include dlpack.h before this file.
+ * It carries the include guard of dlpack.h: where that came first, this is skipped as a
+ * whole, and where it comes later, it is. Both orders are right, and anyone may copy
+ * this file.
  */
 #ifndef DLPACK_DLPACK_H_
 #define DLPACK_DLPACK_H_
