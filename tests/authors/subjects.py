@@ -67,3 +67,40 @@ c_extension = Compiled("c_extension")
 nanobind_extension = Compiled("nanobind_extension")
 pybind11_extension = Compiled("pybind11_extension")
 cython_extension = Compiled("cython_extension")
+
+
+class OnDevice(Subject):
+    """A worked author whose memory is on the simulated CUDA device."""
+
+    ground = "simulated CUDA"
+    make_code = "desk.make({values}, {shape}, '{dtype}')"
+    values_code = "desk.memory({a}).tolist()"
+    layouts: ClassVar = {}
+    stream_code = "sim.stream()"
+    handle_code = "{s}.handle"
+    using_code = "desk.framework.use_stream({s})"
+    fill_code = "desk.fill({a}, {value}, {s})"
+    touch_code = "desk.copy({a}, {s})"
+    address_code = "desk.memory({a}).data_ptr"
+    device = (2, 0)
+    version = "0"  # type: ignore[assignment]
+
+    def __init__(self, author: str) -> None:
+        super().__init__()
+        self.name = f"{author.replace('_', ' ')} on a device"  # type: ignore[misc]
+        self.imports = (  # type: ignore[misc]
+            f"from authors.simulated import Desk; desk = Desk(sim, '{author}')"
+        )
+
+    @property
+    def has_current_stream(self) -> bool:
+        """The desk's framework has one; the authors' arrays carry their own."""
+        return False
+
+
+pure_python_cuda = OnDevice("pure_python")
+ctypes_library_cuda = OnDevice("ctypes_library")
+c_extension_cuda = OnDevice("c_extension")
+nanobind_extension_cuda = OnDevice("nanobind_extension")
+pybind11_extension_cuda = OnDevice("pybind11_extension")
+cython_extension_cuda = OnDevice("cython_extension")
