@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import Cancelled
 from .inbox import Guard, Inbox
+from .recorder import Recorder, now
 from .request import Part, Request, annotate, fresh
 
 if TYPE_CHECKING:
@@ -32,14 +33,20 @@ class Flow:
     ----------
     tickets : int
         How many are free.
+    working : dict
+        For those who look on: what number of request each stage works on, and its step.
     """
 
-    def __init__(self, name: str, graph: Graph, inflight: int, queue: int) -> None:
+    def __init__(
+        self, name: str, graph: Graph, inflight: int, queue: int, recorder: Recorder
+    ) -> None:
         self.guard = Guard(self._end_abandoned)
         self.tickets = inflight
         self.inboxes = {stage: Inbox(self.guard) for stage in graph.everything}
         self.unfinished: set[Request] = set()
         self.counts = {"finished": 0, "failed": 0, "cancelled": 0}
+        self.recorder = recorder
+        self.working: dict[Stage, tuple[int, int]] = {}
         self._name = name
         self._graph = graph
         self._sources, self.sinks = graph.sources, graph.sinks
@@ -57,7 +64,7 @@ class Flow:
         with self.guard:
             if self._refusal is not None:
                 raise self._refusal()
-            request.input = message
+            request.input, request.entered = message, now()
             if request.room is not None:
                 request.space = threading.Condition(self.guard.lock)
             self.unfinished.add(request)
@@ -144,7 +151,9 @@ class Flow:
         with self.guard:
             space = request.space
             while request.room == 0 and space is not None and not request.is_ended:
+                start = now()
                 space.wait()
+                self.recorder.span("wait", part.stage, request.number, start, "for its consumer")
             self._show(request, part, message)
         request.waker.wake()
 
@@ -158,7 +167,7 @@ class Flow:
             return
         request.room -= 1
         if self._graph.filter is not None:
-            self._put(request, self._graph.filter, (message,), part)
+            self._put(request, self._graph.filter, [message], part)
         else:
             request.parts.append((part, message))
 
@@ -212,13 +221,13 @@ class Flow:
 
     def _start(self, request: Request) -> None:
         self.tickets -= 1
-        request.has_ticket = True
+        request.has_ticket, request.started = True, now()
         message, request.input = request.input, None
         for stage in self._sources:
-            self._put(request, stage, (message,))
+            self._put(request, stage, [message])
 
     def _put(
-        self, request: Request, stage: Stage, messages: tuple[Any, ...], part: Part | None = None
+        self, request: Request, stage: Stage, messages: list[Any], part: Part | None = None
     ) -> None:
         request.work += 1
         self.inboxes[stage].put((request, messages, part))
@@ -230,13 +239,13 @@ class Flow:
         for target in after:
             before = self._graph.before[target]
             if len(before) == 1:
-                self._put(request, target, (message,))
+                self._put(request, target, [message])
                 continue
             arrived = request.joins.setdefault(target, {})
             arrived[stage] = message
             if len(arrived) == len(before):
                 del request.joins[target]
-                self._put(request, target, tuple(arrived[source] for source in before))
+                self._put(request, target, [arrived[source] for source in before])
 
     def _end(self, request: Request, error: BaseException) -> list[Any]:
         if request.is_ended or request.is_finished:
@@ -266,11 +275,12 @@ class Flow:
             return
         request.is_finished = True
         self.unfinished.discard(request)
-        if request.error is None:
-            self.counts["finished"] += 1
-        else:
-            cancelled = isinstance(request.error, Cancelled)
-            self.counts["cancelled" if cancelled else "failed"] += 1
+        outcome = "finished"
+        if request.error is not None:
+            outcome = "cancelled" if isinstance(request.error, Cancelled) else "failed"
+        self.counts[outcome] += 1
+        times = request.entered, request.started
+        self.recorder.request(request.number, times, outcome, request.site)
         if request.has_ticket:
             request.has_ticket = False
             self.tickets += 1

@@ -49,9 +49,7 @@ class Inline:
         streams = {s.device: Stream.create(s.device) for s in stages if s.device is not None}
         for stage in stages:
             stream = None if stage.device is None else streams[stage.device]
-            runner = Runner(stage, stream, self.flow.part_now)
-            runner.has_filter = any(other.is_filter for other in stages)
-            runner.keeps_ahead = False  # the caller sets the pace
+            runner = Runner(stage, stream, self.flow, waits=False)  # the caller sets the pace
             runner.packs = len(streams) > 1 or stage.is_filter or stage in self.flow.sinks
             self._runners[stage] = runner
             try:

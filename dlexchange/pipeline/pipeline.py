@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import anyio
 
+from . import trace
+from .draw import svg
 from .engine import Engine
 from .flow import Flow
 from .future import Future, FutureWaker
@@ -17,10 +21,12 @@ from .inline import Inline
 from .message import learn_host_types, pack
 from .outcome import Parts, Results, outcome
 from .progress import Channel, Listener, Progress
+from .recorder import Recorder
 from .request import Request
 from .stage import Stage
 from .sync import SyncPipeline
 from .threads import Threads
+from .view import live
 from .waking import TaskWaker, ThreadWaker, is_in_loop
 
 __all__ = ["Pipeline"]
@@ -38,6 +44,8 @@ class Pipeline:
         How many more are accepted by `submit` before it waits.
     parallel : bool
         False: no threads and one stream a device; whoever waits does the work.
+    keep : int
+        How many events are kept for `trace` and `draw`, the newest; 0 for none.
 
     Synchronization
     ---------------
@@ -46,7 +54,13 @@ class Pipeline:
     """
 
     def __init__(
-        self, name: str = "pipeline", *, inflight: int = 4, queue: int = 64, parallel: bool = True
+        self,
+        name: str = "pipeline",
+        *,
+        inflight: int = 4,
+        queue: int = 64,
+        parallel: bool = True,
+        keep: int = 10_000,
     ) -> None:
         if inflight < 1 or queue < 0:
             raise ValueError("inflight must be at least 1, and queue at least 0")
@@ -54,6 +68,8 @@ class Pipeline:
         self._inflight = inflight
         self._queue = queue
         self._is_parallel = parallel
+        self._keep = keep
+        self._recorder: Recorder | None = None
         self._graph = Graph()
         self._engine: Engine | None = None
         self._listener: Listener | None = None
@@ -274,6 +290,29 @@ class Pipeline:
                 engine.turn_here(request, None)
         return future
 
+    # --- to look at ---
+
+    def trace(self, path: str | Path) -> None:
+        """Write what has happened since it was entered, for Perfetto or chrome://tracing.
+
+        A row for each stage's thread and each stream, an arrow for each hand-off and release.
+        A step on a stream is drawn until it was seen complete, which may be later than it was.
+        """
+        if self._recorder is None:
+            raise RuntimeError("nothing has happened yet: enter the pipeline first")
+        trace.write(path, self.name, self._graph, self._recorder)
+
+    def draw(self, path: str | Path | None = None) -> str:
+        """Return the stages, and the timeline where there is one, as an SVG; write it to `path`."""
+        made = svg(self.name, self._graph, self._recorder)
+        if path is not None:
+            Path(path).write_text(made)
+        return made
+
+    def live(self, **options: Any) -> AbstractContextManager[Any]:
+        """Show in the terminal, in the body, what waits and what works; needs rich."""
+        return live(self, **options)
+
     # --- between ---
 
     def _begin(self, changed: Callable[[], None]) -> Engine:
@@ -282,7 +321,8 @@ class Pipeline:
         self._graph.check()
         self._graph.is_frozen = True
         learn_host_types()
-        flow = Flow(self.name, self._graph, self._inflight, self._queue)
+        self._recorder = Recorder(self._keep)
+        flow = Flow(self.name, self._graph, self._inflight, self._queue, self._recorder)
         self._engine = Threads(flow, self.name, changed) if self._is_parallel else Inline(flow)
         self._listener = Listener(self.name)
         return self._engine

@@ -63,6 +63,7 @@ class Request:
         self.is_finished = False
         self.has_ticket = False
         self.work = 0
+        self.entered = self.started = 0
         self.joins: dict[Stage, dict[Stage, Message]] = {}
         self.outputs: dict[Stage, Message] = {}
         self.error: BaseException | None = None

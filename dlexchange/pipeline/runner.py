@@ -9,13 +9,15 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from .._core import Event, Stream
-from ..errors import DeviceLost, ExchangeError
+from ..errors import Cancelled, DeviceLost, ExchangeError
 from .context import Context, Partial
 from .currents import Currents
 from .message import Message, pack, unpack
+from .recorder import now
 from .request import Part
 
 if TYPE_CHECKING:
+    from .flow import Flow
     from .request import Request
     from .stage import Stage
 
@@ -29,24 +31,27 @@ class Runner:
     ----------
     stream : Stream or None
         What it works on; None on the host.
-    deliver : callable
-        ``deliver(request, part, message)``: sends a partial result on its way.
+    waits : bool
+        Whether it may wait: for room for a partial result, and for its stream.
     """
 
-    def __init__(self, stage: Stage, stream: Stream | None, deliver: Callable[..., None]) -> None:
+    def __init__(self, stage: Stage, stream: Stream | None, flow: Flow, *, waits: bool) -> None:
         self.stage = stage
+        self._flow = flow
+        self._recorder = flow.recorder
         self.stream = stream
-        self.keeps_ahead = stream is not None
         self.packs = True
-        self.has_filter = False
-        self._deliver = deliver
-        self._ahead: deque[Event] = deque()
+        self._waits = waits
+        self._deliver = flow.part if waits else flow.part_now
+        self._shows_internal = any(stage.is_filter for stage in flow.inboxes)
+        self._ahead: deque[tuple[Event, int, int]] = deque()
         self._currents = Currents(stream)
         self._function: Callable[..., Any] = stage.function
         self.context = Context(stage, stream, self._emit)
 
     def open(self) -> None:
         """Load the model, with the stream current."""
+        start = now()
         self.enter()
         made: Any = self.stage.function
         if inspect.isclass(made):
@@ -56,6 +61,7 @@ class Runner:
         elif hasattr(made, "load"):
             made.load()
         self._function = made
+        self._recorder.span("load", self.stage.name, 0, start, "load")
 
     def enter(self) -> None:
         """Make the stream current in this thread."""
@@ -67,31 +73,43 @@ class Runner:
 
     def close(self) -> None:
         """Let go of the model and the stream."""
-        self._ahead.clear()
+        while self._ahead:
+            self._note_device()
         self._function = self.stage.function
         self.leave()
         del self.context  # which knows this runner: not even a cycle is left behind
 
     def steps(
-        self, request: Request, messages: tuple[Message, ...], part: Part | None
+        self, request: Request, messages: list[Message], part: Part | None
     ) -> Generator[None, None, Message]:
         """Run the function on a request; yield between its steps, return what it made."""
         self.context._begin(request, part)
+        self._begin_step(request)
         try:
             self.context.checkpoint()
             self.enter()
             stage = self.stage
             arrays = [unpack(message, stage.device, stage.framework) for message in messages]
-            del messages
+            messages.clear()  # whoever called keeps the list
             self._keep_ahead()
             made = self._function(self.context, *arrays)
             del arrays
             if isinstance(made, GeneratorType):
                 made = yield from self._drive(made)
-            self._step_done()
-            return pack(made, self.stream) if self.packs else made
+            message = pack(made, self.stream) if self.packs else made
+            self._end_step()
+            return message
+        except Cancelled:
+            self._end_step("cancelled")
+            raise
+        except GeneratorExit:
+            raise
+        except BaseException:
+            self._end_step("failed")
+            raise
         finally:
             self.context._end()
+            self._flow.working.pop(self.stage, None)
 
     def loss(self, error: BaseException) -> DeviceLost | None:
         """Return what the device says where it is gone, and None where it is not."""
@@ -113,7 +131,7 @@ class Runner:
                     said = next(generator)
                 except StopIteration as stop:
                     return stop.value
-                self._step_done()
+                self._end_step()
                 if isinstance(said, Partial):
                     self.context.emit(said)
                 elif said is not None:
@@ -123,23 +141,42 @@ class Runner:
                     )
                 del said
                 yield
+                self._begin_step(self.context._now())
                 self.context.checkpoint()
                 self._keep_ahead()
         finally:
             generator.close()  # here: in its own thread, its stream current
 
     def _emit(self, request: Request, partial: Partial) -> None:
-        if request.room is not None and (self.has_filter or not partial.is_internal):
+        if request.room is not None and (self._shows_internal or not partial.is_internal):
             part = Part(None, self.stage.name, partial.step, False)
             self._deliver(request, part, pack(partial.value, self.stream))
 
-    def _step_done(self) -> None:
-        if self.keeps_ahead and self.stream is not None:
-            self._ahead.append(self.stream.record())
+    def _begin_step(self, request: Request) -> None:
+        number, step = self._flow.working.get(self.stage, (0, 0))
+        self._step = step + 1 if number == request.number else 0
+        self._flow.working[self.stage] = (request.number, self._step)
+        self._number = request.number
+        self._start = now()
+
+    def _end_step(self, how: str = "") -> None:
+        note = how or (f"step {self._step}" if self._step else "")
+        self._recorder.span("run", self.stage.name, self._number, self._start, note)
+        if self._waits and self.stream is not None and not how:
+            self._ahead.append((self.stream.record(), self._number, self._start))
 
     def _keep_ahead(self) -> None:
         """Wait, in this thread, until the host is less than `lookahead` steps ahead."""
         while len(self._ahead) >= self.stage.lookahead:
-            event = self._ahead.popleft()
+            event = self._ahead[0][0]
             if not event.query():
+                start = now()
                 event.synchronize()
+                note = "for its stream"
+                self._recorder.span("wait", self.stage.name, self._number, start, note)
+            self._note_device()
+
+    def _note_device(self) -> None:
+        """Note when a step was seen complete: no earlier, since nobody asked before."""
+        _, number, start = self._ahead.popleft()
+        self._recorder.span("device", self.stage.name, number, start, "until seen complete")

@@ -27,16 +27,13 @@ class Worker:
         Called when it is ready, has failed to get ready, or has ended.
     """
 
-    def __init__(
-        self, flow: Flow, stage: Stage, name: str, has_filter: bool, changed: Callable[[], None]
-    ) -> None:
+    def __init__(self, flow: Flow, stage: Stage, name: str, changed: Callable[[], None]) -> None:
         self.stage = stage
         self.error: BaseException | None = None
         self.is_started = False
         self.is_ended = False
         self._flow = flow
         self._inbox = flow.inboxes[stage]
-        self._has_filter = has_filter
         self._changed = changed
         self.thread = threading.Thread(target=self._run, name=f"{name}/{stage.name}", daemon=True)
 
@@ -44,8 +41,7 @@ class Worker:
         runner = None
         try:
             stream = None if self.stage.device is None else Stream.create(self.stage.device)
-            runner = Runner(self.stage, stream, self._flow.part)
-            runner.has_filter = self._has_filter
+            runner = Runner(self.stage, stream, self._flow, waits=True)
             runner.open()
         except BaseException as error:
             self.error = annotate(error, f"while stage {self.stage.name!r} was getting ready")
@@ -66,9 +62,7 @@ class Worker:
 
     def _run_one(self, runner: Runner, request: Request, messages: Any, part: Any) -> None:
         try:
-            steps = runner.steps(request, messages, part)
-            del messages
-            message = run_to_end(steps)
+            message = run_to_end(runner.steps(request, messages, part))
         except BaseException as error:
             lost = runner.loss(error)
             if lost is not None:
@@ -101,9 +95,7 @@ class Threads:
     def __init__(self, flow: Flow, name: str, changed: Callable[[], None]) -> None:
         self.flow = flow
         self._pid = os.getpid()
-        stages = list(flow.inboxes)
-        has_filter = any(stage.is_filter for stage in stages)
-        self._workers = [Worker(flow, stage, name, has_filter, changed) for stage in stages]
+        self._workers = [Worker(flow, stage, name, changed) for stage in flow.inboxes]
 
     def start(self) -> None:
         """Start the threads; `is_started` says when all are ready, or not to be so."""
