@@ -321,7 +321,7 @@ forget_types(PyObject *module, PyObject *unused)
     (void)unused;
     dlx_state *state = PyModule_GetState(module);
     for (int i = 0; i < DLX_CACHE_SIZE; i++) {
-        state->cache[i].type = NULL;
+        state->cache[i].type = state->displaced[i].type = NULL;
     }
     PyDict_Clear(state->consumers);
     state->warned_read_only = false;

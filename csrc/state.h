@@ -127,6 +127,7 @@ typedef struct dlx_state {
     dlx_names names;
 
     dlx_entry cache[DLX_CACHE_SIZE];
+    dlx_entry displaced[DLX_CACHE_SIZE]; /* by another type of the same slot */
 
     struct dlx_block *free_blocks;
     int free_blocks_count;

@@ -78,9 +78,45 @@ fail:
     return status;
 }
 
+/* Two types that share a slot take turns in it, without being asked about again. */
+static dlx_entry *
+take_back(dlx_state *state, const PyTypeObject *type)
+{
+    size_t at = dlx_entry_slot(type);
+    dlx_entry first = state->cache[at], second = state->displaced[at];
+    if (second.type != type || second.tag != type->tp_version_tag || second.tag == 0) {
+        return NULL;
+    }
+    state->cache[at] = second;
+    state->displaced[at] = first;
+    return &state->cache[at];
+}
+
+static dlx_entry *
+put(dlx_state *state, const dlx_entry *made)
+{
+    size_t at = dlx_entry_slot(made->type);
+    dlx_entry *slot = &state->cache[at], *old = slot;
+    if (slot->type != NULL && slot->type != made->type) {
+        old = &state->displaced[at];
+    }
+    PyObject *prepare = old->prepare, *work_stream = old->work_stream,
+             *allocation = old->allocation_stream;
+    *old = *slot;
+    *slot = *made;
+    Py_XDECREF(prepare);
+    Py_XDECREF(work_stream);
+    Py_XDECREF(allocation);
+    return slot;
+}
+
 dlx_entry *
 dlx_entry_resolve(dlx_state *state, PyTypeObject *type)
 {
+    dlx_entry *known = take_back(state, type);
+    if (known != NULL) {
+        return known;
+    }
     dlx_entry made = {.type = type, .framework = "dlexchange"};
     /* Looking an attribute up gives the type a version tag, if it can have one. Before
      * the rest: what is learnt of a type that changes meanwhile has the old tag. */
@@ -110,12 +146,5 @@ dlx_entry_resolve(dlx_state *state, PyTypeObject *type)
     if (type->tp_version_tag != made.tag) {
         made.dlpack = NULL;
     }
-    dlx_entry *slot = &state->cache[dlx_entry_slot(type)];
-    PyObject *old_prepare = slot->prepare, *old_work_stream = slot->work_stream,
-             *old_allocation = slot->allocation_stream;
-    *slot = made;
-    Py_XDECREF(old_prepare);
-    Py_XDECREF(old_work_stream);
-    Py_XDECREF(old_allocation);
-    return slot;
+    return put(state, &made);
 }

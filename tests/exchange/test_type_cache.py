@@ -15,6 +15,7 @@ from support.consumers import CONSUMERS, values
 from support.dlpack import Fake, Reusable, Tabled, table, table_capsule
 
 import dlexchange as dx
+from dlexchange import adapters
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +27,31 @@ def a_fresh_cache():
 
 def new_producer_type(name="Made", base=Reusable, **members):
     return type(name, (base,), members)
+
+
+def slot(cls):
+    return (id(cls) * 0x9E3779B97F4A7C15 % 2**64) >> 56
+
+
+def types_of_one_slot(count):
+    found = {}
+    for i in range(5_000):
+        made = new_producer_type(f"Made{i}")
+        found.setdefault(slot(made), []).append(made)
+        if len(found[slot(made)]) == count:
+            return found[slot(made)]
+    raise AssertionError("no types share a slot")
+
+
+@pytest.mark.parametrize(("count", "asked_anew"), [(2, False), (3, True)])
+def test_two_types_that_share_a_slot_take_turns_in_it(monkeypatch, count, asked_anew):
+    asked = []
+    classify = adapters.classify
+    monkeypatch.setattr(adapters, "classify", lambda cls: asked.append(cls) or classify(cls))
+    arrays = [made(np.zeros(2)) for made in types_of_one_slot(count)]
+    for x in arrays * 3:
+        assert dx.from_dlpack(x).shape == (2,)
+    assert (len(asked) > count) == asked_anew
 
 
 # ---- types that change --------------------------------------------------------------------------
