@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 
 import pytest
 from support import child
@@ -448,6 +449,7 @@ def test_importing_loads_no_framework():
     )
 
 
+@pytest.mark.skipif(find_spec("cupy") is None, reason="absent: cupy is not installed")
 def test_cupy_without_a_gpu_can_be_imported_beside_us():
     child.run(
         """
