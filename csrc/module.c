@@ -4,22 +4,15 @@
  */
 #include "state.h"
 
-#include <stdarg.h>
-
 #include "adapt.h"
-#include "alloc.h"
-#include "arguments.h"
 #include "backend.h"
 #include "description.h"
 #include "docs.h"
 #include "driver.h"
+#include "hand_off.h"
 #include "jax.h"
 #include "module_driver.h"
-#include "numpy.h"
-#include "lease.h"
-#include "order.h"
 #include "stream_type.h"
-#include "produce.h"
 #include "producer.h"
 #include "tensor.h"
 #include "torch.h"
@@ -27,250 +20,6 @@
 
 dlx_state *dlx_the_state;
 atomic_long dlx_alloc_countdown;
-
-PyObject *
-dlx_raise(PyObject *type, const char *format, ...)
-{
-    PyObject *cause_type, *cause, *cause_traceback;
-    va_list args;
-    PyErr_Fetch(&cause_type, &cause, &cause_traceback);
-    va_start(args, format);
-    PyErr_FormatV(type, format, args);
-    va_end(args);
-    if (cause_type != NULL) {
-        PyObject *raised_type, *raised, *raised_traceback;
-        PyErr_Fetch(&raised_type, &raised, &raised_traceback);
-        PyErr_NormalizeException(&cause_type, &cause, &cause_traceback);
-        PyErr_NormalizeException(&raised_type, &raised, &raised_traceback);
-        if (cause_traceback != NULL) {
-            PyException_SetTraceback(cause, cause_traceback);
-        }
-        PyException_SetContext(raised, Py_NewRef(cause));
-        PyException_SetCause(raised, cause);
-        PyErr_Restore(raised_type, raised, raised_traceback);
-        Py_DECREF(cause_type);
-        Py_XDECREF(cause_traceback);
-    }
-    return NULL;
-}
-
-/* ---- hand-offs ---- */
-
-static inline void
-drain_if_needed(dlx_state *state)
-{
-    if (dlx_deferred_waiting()) {
-        dlx_deferred_drain(state);
-    }
-}
-
-/* The rare keywords of a hand-off; `device` may be NULL where it is not one of them. */
-static int
-read_request(dlx_state *state, const char *function, PyObject *const *values,
-             PyObject *kwnames, dlx_request *request, PyObject **device)
-{
-    PyObject *copy = NULL;
-    const dlx_keyword known[] = {
-        {state->names.stream, &request->stream},
-        {state->names.copy, &copy},
-        {state->names.device, device},
-    };
-    if (dlx_keywords_read(function, values, kwnames, known, device != NULL ? 3 : 2) <
-            0 ||
-        dlx_copy_read(copy, &request->copy) < 0) {
-        return -1;
-    }
-    if (request->stream == Py_None) {
-        request->stream = NULL;
-    }
-    if (device != NULL && *device == Py_None) {
-        *device = NULL;
-    }
-    return 0;
-}
-
-static int
-require_one(const char *function, Py_ssize_t nargs)
-{
-    if (nargs != 1) {
-        PyErr_Format(PyExc_TypeError,
-                     "%s() takes 1 positional argument but %zd were given", function,
-                     nargs);
-        return -1;
-    }
-    return 0;
-}
-
-static inline PyObject *
-hand_off(PyObject *module, const char *function, dlx_consumer consumer,
-         PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    dlx_state *state = PyModule_GetState(module);
-    dlx_request request = {
-        .copy = -1, .managed = consumer == DLX_TO_TORCH, .consumer = consumer};
-    drain_if_needed(state);
-    if (nargs != 1 && require_one(function, nargs) < 0) {
-        return NULL;
-    }
-    if (kwnames != NULL &&
-        read_request(state, function, args + 1, kwnames, &request, NULL) < 0) {
-        return NULL;
-    }
-    return dlx_hand_off(state, args[0], &request);
-}
-
-/* A numpy array and nothing else said: short ways are tried first. */
-static inline bool
-is_plain_numpy(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    if (nargs != 1 || kwnames != NULL || dlx_deferred_waiting()) {
-        return false;
-    }
-    const dlx_entry *entry = dlx_entry_if_known(dlx_the_state, args[0]);
-    return entry != NULL && entry->route == DLX_ROUTE_NUMPY;
-}
-
-static PyObject *
-to_numpy(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    return hand_off(module, "to_numpy", DLX_TO_NUMPY, args, nargs, kwnames);
-}
-
-static PyObject *
-to_torch(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    if (is_plain_numpy(args, nargs, kwnames)) {
-        PyObject *tensor = dlx_torch_of_numpy(dlx_the_state, args[0]);
-        if (tensor != NULL || PyErr_Occurred()) {
-            return tensor;
-        }
-    }
-    return hand_off(module, "to_torch", DLX_TO_TORCH, args, nargs, kwnames);
-}
-
-static PyObject *
-to_jax(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    return hand_off(module, "to_jax", DLX_TO_JAX, args, nargs, kwnames);
-}
-
-/* Move x to a device first, in Python: a copy, hence never the fast path. */
-static DLX_GIVE PyObject *
-place(dlx_state *state, PyObject *x, PyObject *device, const dlx_request *request)
-{
-    PyObject *copy = request->copy < 0 ? Py_None : request->copy ? Py_True : Py_False;
-    return PyObject_CallMethod(state->adapters, "place", "OOOO", x, device,
-                               request->stream != NULL ? request->stream : Py_None,
-                               copy);
-}
-
-static PyObject *
-from_dlpack_in_full(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
-                    PyObject *kwnames)
-{
-    dlx_state *state = PyModule_GetState(module);
-    dlx_request request = {.copy = -1};
-    PyObject *device = NULL;
-    drain_if_needed(state);
-    if (nargs != 1 && require_one("from_dlpack", nargs) < 0) {
-        return NULL;
-    }
-    if (kwnames != NULL &&
-        read_request(state, "from_dlpack", args + 1, kwnames, &request, &device) < 0) {
-        return NULL;
-    }
-    if (device != NULL) {
-        return place(state, args[0], device, &request);
-    }
-    return dlx_hand_off(state, args[0], &request);
-}
-
-static PyObject *
-from_dlpack(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
-            PyObject *kwnames)
-{
-    if (is_plain_numpy(args, nargs, kwnames)) {
-        PyObject *tensor = dlx_numpy_short_way(dlx_the_state, args[0]);
-        if (tensor != NULL) {
-            return tensor;
-        }
-    }
-    return from_dlpack_in_full(module, args, nargs, kwnames);
-}
-
-/* What `to` means: a small integer (a route in C) or a callable. Asked once each. */
-static DLX_GIVE PyObject *
-consumer_for(dlx_state *state, PyObject *to)
-{
-    if (!PyUnicode_Check(to) && !PyType_Check(to) && !PyModule_Check(to)) {
-        to = (PyObject *)Py_TYPE(to); /* an array: kept as a key it would never die */
-    }
-    PyObject *known = PyDict_GetItemWithError(state->consumers, to);
-    if (known != NULL || PyErr_Occurred()) {
-        return Py_XNewRef(known);
-    }
-    PyObject *found = PyObject_CallMethod(state->adapters, "consumer", "O", to);
-    if (found != NULL && PyDict_SetItem(state->consumers, to, found) < 0) {
-        Py_CLEAR(found);
-    }
-    return found;
-}
-
-/* Hand over to what consumer_for() found: a route in C, a callable, or a pair: the
- * table for the consumer's current stream, and a callable for everything else. */
-static PyObject *
-hand_to(dlx_state *state, PyObject *x, PyObject *consumer, dlx_request *request)
-{
-    if (PyLong_Check(consumer)) {
-        request->consumer = (dlx_consumer)PyLong_AsLong(consumer);
-        request->managed = request->consumer == DLX_TO_TORCH;
-        return dlx_hand_off(state, x, request);
-    }
-    if (PyTuple_Check(consumer)) {
-        if (request->stream == NULL && request->copy != 1) {
-            request->consumer = DLX_TO_EXCHANGE;
-            request->managed = true;
-            request->api = PyCapsule_GetPointer(PyTuple_GET_ITEM(consumer, 0),
-                                                "dlpack_exchange_api");
-            return request->api != NULL ? dlx_hand_off(state, x, request) : NULL;
-        }
-        consumer = PyTuple_GET_ITEM(consumer, 1);
-    }
-    PyObject *copy = request->copy < 0 ? Py_None : request->copy ? Py_True : Py_False;
-    PyObject *stream = request->stream != NULL ? request->stream : Py_None;
-    return PyObject_CallFunctionObjArgs(consumer, x, stream, copy, NULL);
-}
-
-static PyObject *
-convert(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    dlx_state *state = PyModule_GetState(module);
-    dlx_request request = {.copy = -1};
-    PyObject *device = NULL, *x = NULL, *consumer = NULL, *result = NULL;
-    drain_if_needed(state);
-    if (nargs != 2) {
-        PyErr_Format(PyExc_TypeError,
-                     "convert() takes 2 positional arguments but %zd were given",
-                     nargs);
-        goto fail;
-    }
-    if (read_request(state, "convert", args + 2, kwnames, &request, &device) < 0) {
-        goto fail;
-    }
-    consumer = consumer_for(state, args[1]);
-    if (consumer == NULL) {
-        goto fail;
-    }
-    x = device != NULL ? place(state, args[0], device, &request) : Py_NewRef(args[0]);
-    if (x == NULL) {
-        goto fail;
-    }
-    result = hand_to(state, x, consumer, &request);
-fail:
-    Py_XDECREF(consumer);
-    Py_XDECREF(x);
-    return result;
-}
 
 /* ---- reports and test hooks ---- */
 
@@ -351,11 +100,11 @@ buffer_address(PyObject *module, PyObject *view)
     (PyCFunction)(void (*)(void))(function), METH_FASTCALL | METH_KEYWORDS
 
 static PyMethodDef functions[] = {
-    {"from_dlpack", FAST(from_dlpack), dlx_from_dlpack_doc},
-    {"to_numpy", FAST(to_numpy), dlx_to_numpy_doc},
-    {"to_torch", FAST(to_torch), dlx_to_torch_doc},
-    {"to_jax", FAST(to_jax), dlx_to_jax_doc},
-    {"convert", FAST(convert), dlx_convert_doc},
+    {"from_dlpack", FAST(dlx_py_from_dlpack), dlx_from_dlpack_doc},
+    {"to_numpy", FAST(dlx_py_to_numpy), dlx_to_numpy_doc},
+    {"to_torch", FAST(dlx_py_to_torch), dlx_to_torch_doc},
+    {"to_jax", FAST(dlx_py_to_jax), dlx_to_jax_doc},
+    {"convert", FAST(dlx_py_convert), dlx_convert_doc},
     {"_stats", stats, METH_NOARGS,
      PyDoc_STR("The counters of the upper half, a dict.")},
     {"_set_strict", set_strict, METH_O,

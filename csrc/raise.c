@@ -4,6 +4,34 @@
  */
 #include "raise.h"
 
+#include <stdarg.h>
+
+PyObject *
+dlx_raise(PyObject *type, const char *format, ...)
+{
+    PyObject *cause_type, *cause, *cause_traceback;
+    va_list args;
+    PyErr_Fetch(&cause_type, &cause, &cause_traceback);
+    va_start(args, format);
+    PyErr_FormatV(type, format, args);
+    va_end(args);
+    if (cause_type != NULL) {
+        PyObject *raised_type, *raised, *raised_traceback;
+        PyErr_Fetch(&raised_type, &raised, &raised_traceback);
+        PyErr_NormalizeException(&cause_type, &cause, &cause_traceback);
+        PyErr_NormalizeException(&raised_type, &raised, &raised_traceback);
+        if (cause_traceback != NULL) {
+            PyException_SetTraceback(cause, cause_traceback);
+        }
+        PyException_SetContext(raised, Py_NewRef(cause));
+        PyException_SetCause(raised, cause);
+        PyErr_Restore(raised_type, raised, raised_traceback);
+        Py_DECREF(cause_type);
+        Py_XDECREF(cause_traceback);
+    }
+    return NULL;
+}
+
 PyObject *
 dlx_raise_driver(dlx_state *state, const dlx_error *error)
 {

@@ -39,6 +39,10 @@ int dlx_tensor_open(dlx_state *state, PyObject *x, DLX_GIVE dlx_source *source);
 /* One export less; the memory goes if it was the last of a closed Tensor. */
 void dlx_tensor_export_end(dlx_tensor *tensor);
 
+/* The ends of a Tensor: of the object, and of its hold on the memory. */
+void dlx_tensor_dealloc(PyObject *self);
+PyObject *dlx_tensor_close(PyObject *self, PyObject *unused);
+
 /* The protocols of the type (protocol.c). */
 PyObject *dlx_tensor_dlpack(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                             PyObject *kwnames);
