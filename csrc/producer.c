@@ -38,15 +38,13 @@ learn_describer(dlx_state *state, PyTypeObject *type)
     PyObject *fixed =
         PyObject_GetAttr((PyObject *)type, state->names._dlexchange_fixed);
     unsigned int tag = type->tp_version_tag; /* it has one now, if it can have one */
-    PyObject *function =
-        PyObject_GetAttr((PyObject *)type, state->names.__dlexchange__);
+    PyObject *function = _PyType_Lookup(type, state->names.__dlexchange__);
     if (fixed == Py_None && function != NULL &&
         PyType_HasFeature(Py_TYPE(function), Py_TPFLAGS_METHOD_DESCRIPTOR) &&
         tag == type->tp_version_tag) {
         *slot_of(type) = (describer){type, tag, function};
     }
     Py_XDECREF(fixed);
-    Py_XDECREF(function);
     PyErr_Clear();
 }
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import dlexchange as dx
-from dlexchange.testing import simulated_cuda
+from dlexchange.testing import simulated_cuda, simulated_hip
 
 from . import c_extension
 from .build import INCLUDES, STRICT, compiler
@@ -77,13 +77,12 @@ def author(request):
 # ---- on the simulated driver --------------------------------------------------------------
 
 
-def show(author, memory, streams):
+def show(author, memory, streams, device_type=2):
     strides = tuple(int(n) for n in np.cumprod((1, *memory.shape[:0:-1]))[::-1])
     over = author.module.over
-    handles = [stream.handle for stream in streams]
-    if author is c_extension:
-        return over(memory.data_ptr, memory.shape, strides, (2, 0), tuple(handles), memory, False)
-    return over(memory.data_ptr, memory.shape, strides, 2, 0, handles, memory, False)
+    handles = tuple(stream.handle for stream in streams)
+    device = ((device_type, 0),) if author is c_extension else (device_type, 0)
+    return over(memory.data_ptr, memory.shape, strides, *device, handles, memory, False)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -198,6 +197,25 @@ def test_old_producer_without_max_version_is_read():
             return np.arange(3, dtype="f4").__dlpack__()
 
     assert np.from_dlpack(c_extension.module.from_dlpack(Old())).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("author", BINDINGS, indirect=True)
+def test_rocm_streams_are_ordered_and_copied_from_as_well(author):
+    with simulated_hip() as sim:
+        producer, consumer = sim.stream(), sim.stream()
+        memory = sim.array((2, 3), stream=producer, fill=1)
+        latch = sim.latch(producer)
+        memory.fill(7, stream=producer)
+        shown = show(author, memory, [producer], device_type=10)
+        shown.__dlpack__(stream=consumer.handle)
+        latch.open()
+        assert memory.tolist(stream=consumer) == [7.0] * 6
+        memory.fill(8, stream=producer)
+        assert np.from_dlpack(shown, device="cpu").tolist() == [[8.0] * 3] * 2
+        shown.__dlpack__(stream=0)  # the default stream, and no ambiguity
+        assert sim.findings == []
+        del shown
+        gc.collect()
 
 
 # ---- found by build systems ---------------------------------------------------------------

@@ -147,6 +147,9 @@ def test_describer_of_a_class_may_be_replaced():
 
     made.__class__ = Other
     assert dx.from_dlpack(made.__dlpack__()).shape == (0, 3)
+    Plain.__dlexchange__ = staticmethod(lambda: dx.Description(0, (0, 5), "int8"))
+    for _ in range(2):
+        assert dx.from_dlpack(Plain().__dlpack__()).shape == (0, 5)
     Plain.__dlexchange__ = property(lambda self: lambda: dx.Description(0, (0, 4), "int8"))
     assert dx.from_dlpack(Plain().__dlpack__()).shape == (0, 4)
 

@@ -38,20 +38,39 @@ typedef struct dlx_driver {
 #undef DLX_FIELD
 } dlx_driver;
 
-/* Load a driver, and initialise it. DLEXCHANGE_CUDA_DRIVER names another library for
- * CUDA, as in the package (the simulated driver of dlexchange.testing). Loading twice
- * is harmless: the system counts. GIL: any; it may take long the first time. Private.
- */
+/* Find a driver's library, in the way of the package: DLEXCHANGE_CUDA_DRIVER names
+ * another for CUDA (the simulated driver of dlexchange.testing); one that is loaded
+ * already comes first, because a second copy of a runtime would not know its streams.
+ * Loading twice is harmless: the system counts. Private. */
+static inline void *
+dlx_library(int32_t device_type)
+{
+    static const char *const names[] = {"libcuda.so.1", "libcuda.so",
+                                        "libamdhip64.so.7", "libamdhip64.so.6",
+                                        "libamdhip64.so"};
+    const char *path = getenv("DLEXCHANGE_CUDA_DRIVER");
+    int is_cuda = device_type == kDLCUDA, pass, i;
+    void *library = NULL;
+    if (is_cuda && path != NULL && path[0] != '\0') {
+        return dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    }
+    for (pass = 0; pass < 2; pass++) {
+        for (i = is_cuda ? 0 : 2; i < (is_cuda ? 2 : 5) && library == NULL; i++) {
+            library =
+                dlopen(names[i], RTLD_NOW | RTLD_LOCAL | (pass == 0 ? RTLD_NOLOAD : 0));
+        }
+    }
+    return library;
+}
+
+/* Load a driver, and initialise it. GIL: any; it may take long the first time.
+ * Private. */
 static inline int
 dlx_driver_open(int32_t device_type, dlx_driver *driver)
 {
-    const char *path = getenv("DLEXCHANGE_CUDA_DRIVER"), *name;
-    void *found;
+    const char *name;
+    void *found, *library = dlx_library(device_type);
     int missing = 0, is_cuda = device_type == kDLCUDA;
-    void *library = dlopen(!is_cuda                          ? "libamdhip64.so"
-                           : path != NULL && path[0] != '\0' ? path
-                                                             : "libcuda.so.1",
-                           RTLD_NOW | RTLD_LOCAL);
     memset(driver, 0, sizeof *driver);
     if (library == NULL) {
         return DLX_NO_DRIVER;
