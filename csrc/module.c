@@ -6,6 +6,7 @@
 
 #include "adapt.h"
 #include "backend.h"
+#include "cupy.h"
 #include "description.h"
 #include "docs.h"
 #include "driver.h"
@@ -146,6 +147,8 @@ static PyMethodDef functions[] = {
          "Stop the reaper; from then on nothing is driven. For interpreter exit.")},
     {"_backend_install", dlx_py_backend_install, METH_VARARGS,
      PyDoc_STR("_backend_install(device_type, name, table): drive that type by it.")},
+    {"_cupy_streams", dlx_cupy_streams, METH_O,
+     PyDoc_STR("Make an exchange API of CuPy's get_stream_ptr; see cupy.h.")},
     {"_tvm_ffi_locate", dlx_tvm_ffi_locate, METH_VARARGS,
      PyDoc_STR("Make a C exchange API for tvm-ffi.")},
     {"_torch_locate", dlx_torch_locate, METH_O,

@@ -211,7 +211,8 @@ dlx_order_before_dlpack(dlx_state *state, const dlx_entry *entry, PyObject *x,
     }
     const dlx_stream_ref *passed = &order->consumer;
     if (order->producer.stream.device_type != 0) {
-        if (entry->work_stream != NULL && !entry->minus_one_is_handle) {
+        if ((entry->api != NULL || entry->work_stream != NULL) &&
+            !entry->minus_one_is_handle) {
             return dlx_stream_argument(order->streams_on, nobody,
                                        stream); /* the push is ours */
         }

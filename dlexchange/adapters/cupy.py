@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -9,7 +11,7 @@ from typing import Any
 
 from ..device import DeviceType
 from ..errors import CopyError
-from . import streams
+from . import Route, streams
 from .fit import Needs
 from .info import Report, has_exchange_api
 
@@ -17,6 +19,25 @@ MODULE = "cupy"
 DISTRIBUTIONS = ("cupy-cuda13x", "cupy-cuda12x", "cupy-rocm-7-0", "cupy")
 NEEDS = Needs(keeps_read_only=False)
 NOTES = ("device memory only",)
+
+
+def classify(cls: type) -> Route | None:
+    """Export by ``__dlpack__``, ordered behind CuPy's current stream, which C asks for."""
+    if "cupy" not in sys.modules or not issubclass(cls, sys.modules["cupy"].ndarray):
+        return None
+    return Route("dlpack", "cupy", streams_table())
+
+
+def streams_table() -> Any:
+    """Make a table of the C function that tells CuPy's current stream, or None.
+
+    Without it CuPy itself orders its work before the consumer's, as ``__dlpack__`` promises.
+    """
+    from .._core import _cupy_streams
+
+    module = importlib.import_module("cupy_backends.cuda.stream")
+    function = getattr(module, "__pyx_capi__", {}).get("get_stream_ptr")
+    return None if function is None else _cupy_streams(function)
 
 
 def make(tensor: Any, to: Any) -> Any:

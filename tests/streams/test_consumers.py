@@ -1,4 +1,4 @@
-"""Consumers whose stream an adapter knows, played by stand-ins over the simulated driver."""
+"""Frameworks whose stream an adapter knows, played by stand-ins over the simulated driver."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from support import child
 
 import dlexchange as dx
 from dlexchange.testing import Simulation, drain
@@ -75,3 +76,68 @@ def test_warps_null_stream_is_the_legacy_stream(sim: Simulation, warp: Any) -> N
     assert dx.current_stream("warp") == dx.Stream.legacy_default("cuda:0")
     x = sim.array(4, "int32", stream=sim.stream(), fill=3)
     assert dx.convert(x, "warp").stream.handle == 1
+
+
+def test_cupys_current_stream_is_asked_in_c() -> None:
+    pytest.importorskip("cupy")
+    done = child.run(
+        """
+        import cupy
+        import dlexchange as dx
+        from dlexchange.adapters import classify
+        print("found", classify(cupy.ndarray).exchange_api is not None)
+        try:
+            dx._core._work_stream(cupy.ndarray, 2, 0)
+        except Exception as error:  # without a GPU; CuPy's own, so it was called
+            print("called", type(error).__module__.startswith("cupy"))
+        else:
+            print("called", True)
+        """
+    )
+    assert done.splitlines() == ["found True", "called True"], done
+
+
+def test_producer_whose_stream_c_tells_is_pushed_by_us() -> None:
+    done = child.run(
+        """
+        import ctypes
+        import dlexchange as dx
+        from dlexchange.adapters import Route, simulated
+        from dlexchange.testing import drain, simulated_cuda
+        with simulated_cuda(devices=2) as sim:
+            asked = []
+            @ctypes.PYFUNCTYPE(ctypes.c_ssize_t, ctypes.c_int)
+            def get_stream_ptr(device):
+                asked.append(device)
+                return producer.current_stream(device).handle if device else 0
+            new = ctypes.pythonapi.PyCapsule_New
+            new.restype = ctypes.py_object
+            address = ctypes.cast(get_stream_ptr, ctypes.c_void_p)
+            wrong = new(address, b"size_t (int)", None)
+            print("wrong", dx._core._cupy_streams(wrong))
+            signature = b"intptr_t (int)"
+            table = dx._core._cupy_streams(new(address, signature, None))
+            simulated.classify = lambda cls: Route("dlpack", "cupy", table)
+            producer, consumer = sim.framework("dlpack"), sim.framework("exchange_api", "other")
+            p, c = sim.stream(1), sim.stream(1)
+            x = producer.array(4, "int32", stream=p, fill=7)
+            with producer.use_stream(p), consumer.use_stream(c):
+                dx.from_dlpack(x).close()
+                sim.reset_calls()
+                y = consumer.from_dlpack(dx.from_dlpack(x))
+            print("counts", sim.calls["cuEventRecord"], sim.calls["cuStreamWaitEvent"])
+            print("value", y.tolist(stream=c), asked)
+            z = producer.array(4, "int32", stream=sim.legacy(), fill=7)
+            print("default", dx.from_dlpack(z).ready_event.stream.handle)
+            del x, y, z
+            drain()
+            print("findings", [str(f) for f in sim.findings])
+        """
+    )
+    assert done.splitlines() == [
+        "wrong None",
+        "counts 1 1",
+        "value [7, 7, 7, 7] [1, 1]",
+        "default 1",
+        "findings []",
+    ], done
