@@ -56,9 +56,11 @@ status_of_exception(void)
     }
     PyErr_Fetch(&type, &value, &traceback);
     text = value != NULL ? PyObject_Str(value) : NULL;
-    PyOS_snprintf(failure, sizeof failure, "%s: %.150s",
-                  ((PyTypeObject *)type)->tp_name,
-                  text != NULL ? PyUnicode_AsUTF8(text) : "");
+    const char *says = text != NULL ? PyUnicode_AsUTF8(text) : NULL;
+    const char *name = ((PyTypeObject *)type)->tp_name;
+    PyOS_snprintf(failure, sizeof failure, "%s%s%.150s",
+                  status == DLX_BAD_STREAM ? "" : name,
+                  status == DLX_BAD_STREAM ? "" : ": ", says != NULL ? says : "");
     PyErr_Clear();
     Py_XDECREF(text);
     Py_DECREF(type);

@@ -204,14 +204,6 @@ copy_to_host(void *dst, uintptr_t src, size_t nbytes, void *stream)
 }
 
 static int
-get_error_name(int code, const char **text)
-{
-    (void)code;
-    *text = "an exception";
-    return DLX_GPU_SUCCESS;
-}
-
-static int
 get_error_string(int code, const char **text)
 {
     (void)code;
@@ -234,7 +226,6 @@ static const dlx_gpu_calls calls = {
     .host_alloc = host_alloc,
     .host_free = host_free,
     .copy_to_host = copy_to_host,
-    .get_error_name = get_error_name,
     .get_error_string = get_error_string,
 };
 

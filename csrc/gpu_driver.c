@@ -99,6 +99,9 @@ dlx_gpu_fail(const dlx_gpu *gpu, dlx_gpu_call call, int code, dlx_error *err)
         dlx_fail(err, status, gpu->names[call],
                  "%s (version %d) has no %s: a newer driver is needed", gpu->library,
                  gpu->version, gpu->names[call]);
+    } else if (gpu->contexts == &dlx_backend_contexts) {
+        gpu->call.get_error_string(code, &text); /* an exception's */
+        dlx_fail(err, status, gpu->names[call], "%s: %s", gpu->names[call], text);
     } else {
         gpu->call.get_error_name(code, &name);
         gpu->call.get_error_string(code, &text);

@@ -4,6 +4,8 @@
  */
 #include "layout.h"
 
+#include "driver.h"
+
 #include <string.h>
 
 const char *
@@ -88,14 +90,16 @@ dlx_dtype_check(DLDataType dtype)
     return DLX_FAULT_NONE;
 }
 
-/* A bit for each device type that DLPack defines; kDLExtDev has no fixed meaning. */
+/* A bit for each device type that DLPack defines; kDLExtDev has no fixed meaning, but
+ * where a backend gives it one. */
 #define DEVICES (((1U << (kDLTrn + 1)) - 2) & ~(1U << 5 | 1U << 6 | 1U << kDLExtDev))
 
 static dlx_fault
 device_check(DLDevice device)
 {
     uint32_t type = (uint32_t)device.device_type;
-    bool known = type <= kDLTrn && (DEVICES >> type & 1) != 0;
+    bool known = (type <= kDLTrn && (DEVICES >> type & 1) != 0) ||
+                 dlx_backend_is_installed((int32_t)type);
     return known && device.device_id >= 0 ? DLX_FAULT_NONE : DLX_FAULT_DEVICE;
 }
 

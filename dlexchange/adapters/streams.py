@@ -144,6 +144,10 @@ def _of_array(x: Any, wanted: Device) -> Any:
         return None
     cls = x if isinstance(x, type) else type(x)
     ask = adapters.classify(cls).work_stream
+    if wanted.type not in _DRIVEN and ask is None:
+        from ..backends import table
+
+        return table.stream_of(x, wanted.type, wanted.id)
     if ask is None or x is cls:
         return _work_stream(cls, wanted.type, wanted.id)
     found = ask(x)

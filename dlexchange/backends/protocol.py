@@ -23,6 +23,7 @@ class StreamBackend(Protocol):
       Needed for producers whose stream nobody knows, and for copies to the host;
     - ``copy_to_host(stream, address, destination)``: queue a copy of device memory to a
       writable `memoryview` of bytes, behind the stream's work;
+    - ``stream_of(x)``: the stream that work on an array goes to, for `current_stream`;
     - ``is_host_accessible(device_id, address)``: whether the host may read the memory at
       its address once it is complete. Without it: never.
     """

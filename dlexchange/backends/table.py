@@ -68,6 +68,9 @@ def register(backend: StreamBackend) -> None:
         raise ExchangeError(f"dlexchange drives device type {backend.device_type} itself")
     _core._backend_install(int(backend.device_type), backend.name, sys.modules[__name__])
     _backends[int(backend.device_type)] = backend
+    for named in _ours:  # the core's pool of streams is the device type's, not the backend's
+        if named.backend.device_type == backend.device_type:
+            named.backend, named.stream = backend, _optional(backend, "create")(named.device_id)
 
 
 def unregister(device_type: int) -> None:
@@ -138,6 +141,12 @@ def resolve(x: Any, device_type: int, device_id: int) -> Any:
     return _stream(backend, device_type, device_id, x)
 
 
+def stream_of(x: Any, device_type: int, device_id: int) -> Any:
+    """Make a Stream of what the backend says an array is used on; None where it cannot say."""
+    ask = getattr(registered(device_type), "stream_of", None)
+    return None if ask is None else resolve(ask(x), device_type, device_id)
+
+
 def _is_hashable(x: Any) -> bool:
     try:
         hash(x)
@@ -167,33 +176,39 @@ def _named(number: int) -> _Named:
     return named
 
 
-def record(number: int) -> tuple[StreamBackend, Any]:
-    named = _named(number)
-    return named.backend, named.backend.record(named.stream)
+#: An event, and the stream it was recorded on, which so keeps its number.
+Mark = tuple[_Named, Any]
 
 
-def wait(number: int, mark: tuple[StreamBackend, Any]) -> None:
+def record(number: int) -> Mark:
     named = _named(number)
-    backend, event = mark
-    if backend.device_type != named.backend.device_type:
-        raise StreamError(f"a stream of {named.backend.name} cannot wait for {backend.name}")
+    return named, named.backend.record(named.stream)
+
+
+def wait(number: int, mark: Mark) -> None:
+    named = _named(number)
+    recorded, event = mark
+    if recorded.backend.device_type != named.backend.device_type:
+        raise StreamError(
+            f"a stream of {named.backend.name} cannot wait for {recorded.backend.name}"
+        )
     named.backend.wait(named.stream, event)
 
 
-def query(mark: tuple[StreamBackend, Any]) -> bool:
-    backend, event = mark
-    return bool(backend.query(event))
+def query(mark: Mark) -> bool:
+    recorded, event = mark
+    return bool(recorded.backend.query(event))
 
 
-def synchronize(mark: tuple[StreamBackend, Any]) -> bool:
-    backend, event = mark
-    backend.synchronize(event)
+def synchronize(mark: Mark) -> bool:
+    recorded, event = mark
+    recorded.backend.synchronize(event)
     return True
 
 
-def notify(mark: tuple[StreamBackend, Any], done: Any) -> None:
-    backend, event = mark
-    backend.notify(event, done)
+def notify(mark: Mark, done: Any) -> None:
+    recorded, event = mark
+    recorded.backend.notify(event, done)
 
 
 def create(device_type: int, device_id: int) -> int:

@@ -128,8 +128,8 @@ class SimStream(_Owned):
             super().destroy()
 
     def __cuda_stream__(self) -> tuple[int, int]:
-        """Return the protocol's version and the handle."""
-        return (0, self.handle)
+        """Return the protocol's version and the handle (HIP's number on HIP)."""
+        return (0, self.sim.number_of(self))
 
     def record(self, event: SimEvent | None = None) -> SimEvent:
         """Record an event (a new one if none is given) behind what the stream holds."""
