@@ -64,6 +64,8 @@ names = [ctypes.create_string_buffer(n) for n in (b"cuEventRecord_ptsz", b"cuEve
 for name in (*names, names[0]):
     call(name), call(name, site=1)
 call(names[0], domain=4)
+runtime = ctypes.create_string_buffer(b"cudaLaunchKernel_ptsz_v7000")
+call(runtime, domain=2), call(runtime, domain=3)
 print(json.dumps(cupti.counts()))
 cupti.reset()
 print(json.dumps(cupti.counts()))
@@ -74,5 +76,10 @@ print(json.dumps(cupti.counts()))
 def test_cupti_counter_counts_entries_by_plain_name_and_synchronisations() -> None:
 
     counted, after = map(json.loads, run("-c", FED).splitlines())
-    assert counted == {"cuEventRecord": 2, "cuEventDestroy": 1, "synchronised": 1}
+    assert counted == {
+        "cuEventRecord": 2,
+        "cuEventDestroy": 1,
+        "cudaLaunchKernel": 1,
+        "synchronised": 1,
+    }
     assert after == {}

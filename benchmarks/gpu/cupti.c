@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Counts driver calls by name, whoever makes them, and the synchronisations that CUPTI
- * itself sees: through CUPTI's callbacks. CUPTI is loaded, not linked, and its few
- * types are restated, so that this builds where it is not installed. No Python here;
- * callbacks come on any thread.
+ * Counts calls of the driver and the runtime by name, whoever makes them, and the
+ * synchronisations that CUPTI itself sees: through CUPTI's callbacks. CUPTI is loaded,
+ * not linked, and its few types are restated, so that this builds where it is not
+ * installed. No Python here; callbacks come on any thread.
  */
 #include <dlfcn.h>
 #include <pthread.h>
@@ -13,7 +13,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { DOMAIN_DRIVER = 1, DOMAIN_SYNCHRONIZE = 4, SITE_ENTER = 0 };
+enum { DOMAIN_DRIVER = 1, DOMAIN_RUNTIME = 2, DOMAIN_SYNCHRONIZE = 4, SITE_ENTER = 0 };
 enum { NAMES = 512, NAME_LENGTH = 64 };
 
 /* The beginning of CUpti_CallbackData. */
@@ -59,7 +59,8 @@ cupti_seen(void *user, int domain, uint32_t id, const void *data)
     pthread_mutex_lock(&seen.lock);
     if (domain == DOMAIN_SYNCHRONIZE) {
         seen.synchronised++;
-    } else if (domain == DOMAIN_DRIVER && call->site == SITE_ENTER) {
+    } else if ((domain == DOMAIN_DRIVER || domain == DOMAIN_RUNTIME) &&
+               call->site == SITE_ENTER) {
         count_name(call->function);
     }
     pthread_mutex_unlock(&seen.lock);
@@ -83,6 +84,7 @@ cupti_open(const char *path)
     }
     int bad = subscribe(&subscriber, cupti_seen, NULL);
     bad = bad != 0 ? bad : enable(1, subscriber, DOMAIN_DRIVER);
+    bad = bad != 0 ? bad : enable(1, subscriber, DOMAIN_RUNTIME);
     return bad != 0 ? bad : enable(1, subscriber, DOMAIN_SYNCHRONIZE);
 }
 

@@ -42,7 +42,7 @@ class Calls:
 
 
 class Cupti:
-    """Counts driver calls by name, whoever in this process makes them."""
+    """Counts calls of the driver and the runtime, whoever in this process makes them."""
 
     def __init__(self) -> None:
         self._library = build.load_library(_HERE / "cupti.c")
@@ -78,8 +78,8 @@ class Cupti:
 
 
 def plain_name(name: str) -> str:
-    """A driver's name without version and variant: cuEventDestroy of cuEventDestroy_v2."""
-    return re.sub(r"(_v\d+)?(_pt[sd][zs])?$", "", name)
+    """A name without version and variant: cuEventDestroy of cuEventDestroy_v2."""
+    return re.sub(r"(_v\d+|_ptsz|_ptds)+$", "", name)
 
 
 def _libraries() -> Iterator[str]:
