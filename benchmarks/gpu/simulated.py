@@ -1,8 +1,8 @@
 """Driver calls of a hand-off, counted on the simulated CUDA driver. No figure is a time.
 
 Each case is what ``benchmarks.gpu`` times on a GPU, with the simulated array framework in the
-place of torch and CuPy: "exchange_api" has a C exchange API as torch, "dlpack" only
-``__dlpack__`` as CuPy, "cai" only the CUDA Array Interface as numba. Counts include release.
+place of the others: "exchange_api" has a C exchange API as torch, "dlpack" only
+``__dlpack__``, "cai" only the CUDA Array Interface as numba. Counts include release.
 """
 
 from __future__ import annotations

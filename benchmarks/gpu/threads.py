@@ -10,6 +10,7 @@ from typing import Any
 
 import dlexchange as dx
 from benchmarks import timing
+from benchmarks.cases import OURS
 from benchmarks.gpu.contenders import bench
 from benchmarks.gpu.machine import Machine
 from benchmarks.gpu.sides import Side
@@ -19,14 +20,18 @@ COUNTS = (1, 2, 4, 8)
 
 def run(machine: Machine, *, rounds: int = 100, turns: int = 64) -> dict[str, Any]:
     """Both halves of a hand-off between two threads, and wall time in 1 to 8 threads."""
-    producer, consumer = machine.pairs[0]
-    halves = _halves(machine, producer, consumer, rounds, turns)
-    many = {count: _many(machine, producer, consumer, count, rounds * turns) for count in COUNTS}
-    return {
-        "pair": f"{producer.name} -> {consumer.name}",
-        "halves": {name: timing.summary(figures) for name, figures in halves.items()},
-        "wall_ns_a_hand_off": {str(count): round(ns, 1) for count, ns in many.items()},
-    }
+    groups = []
+    for producer, consumer in machine.pairs:
+        halves = _halves(machine, producer, consumer, rounds, turns)
+        walls = {n: _many(machine, producer, consumer, n, rounds * turns) for n in COUNTS}
+        groups.append(
+            {
+                "pair": f"{producer.name} -> {consumer.name}",
+                "halves": {name: timing.summary(figures) for name, figures in halves.items()},
+                "wall_ns_a_hand_off": {str(n): round(wall, 1) for n, wall in walls.items()},
+            }
+        )
+    return {"rounds": rounds, "turns": turns, "groups": groups}
 
 
 def _halves(
@@ -69,7 +74,7 @@ def _many(machine: Machine, producer: Side, consumer: Side, count: int, turns: i
 
     def work() -> None:
         with bench(machine, producer, consumer, default=False) as found:
-            function, x = consumer.ours, found.x
+            function, x = found.contenders[OURS], found.x
             barrier.wait()
             for _ in range(turns // count):
                 function(x)
