@@ -69,6 +69,15 @@ dlx_adapt_count_copy(PyObject *module, PyObject *unused)
 }
 
 PyObject *
+dlx_adapt_count_host_wait(PyObject *module, PyObject *unused)
+{
+    (void)unused;
+    dlx_state *state = PyModule_GetState(module);
+    state->counts.host_waits++;
+    Py_RETURN_NONE;
+}
+
+PyObject *
 dlx_adapt_warn_read_only(PyObject *module, PyObject *args)
 {
     const char *producer, *consumer;

@@ -19,6 +19,9 @@ PyObject *dlx_adapt_legacy_capsule(PyObject *module, PyObject *tensor);
 /* Count a copy that a consuming framework made. */
 PyObject *dlx_adapt_count_copy(PyObject *module, PyObject *unused);
 
+/* Count that the host waited for a producer's promise. */
+PyObject *dlx_adapt_count_host_wait(PyObject *module, PyObject *unused);
+
 /* Warn, once a process, that a consumer cannot keep memory read-only: (producer,
  * consumer). An ExchangeError in strict mode. */
 PyObject *dlx_adapt_warn_read_only(PyObject *module, PyObject *args);

@@ -159,6 +159,8 @@ static PyMethodDef functions[] = {
      PyDoc_STR("_buffer_address(memoryview) -> address of its first element.")},
     {"_count_copy", dlx_adapt_count_copy, METH_NOARGS,
      PyDoc_STR("For adapters: count a copy that a consumer made.")},
+    {"_count_host_wait", dlx_adapt_count_host_wait, METH_NOARGS,
+     PyDoc_STR("For backends: count that the host waited for a promise.")},
     {"_warn_read_only", dlx_adapt_warn_read_only, METH_VARARGS,
      PyDoc_STR("For adapters: warn that (producer, consumer) loses read-only.")},
     {NULL, NULL, 0, NULL},

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import queue
 import sys
-import threading
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 from . import _core
 from ._core import Tensor, from_dlpack, to_numpy
+from .backends.waiter import call_when
 from .device import DeviceType
 from .errors import ExchangeError, StreamError
 from .stream import as_stream
@@ -118,7 +117,7 @@ def ready(x: Any) -> Ready:
         event = x.ready_event
         return Ready(event, None if event is None else _core._notify(event))
     if hasattr(x, "block_until_ready"):
-        return Ready(None, None if x.is_ready() else _waiter.wait_for(x.block_until_ready))
+        return Ready(None, None if x.is_ready() else _HostCompletion.of(x.block_until_ready))
     if _is_on_host(x):
         return Ready(None, None)
     with from_dlpack(x) as tensor:
@@ -149,44 +148,16 @@ class _HostCompletion:
             raise self._error
         return self._done
 
-    def finish(self, error: BaseException | None) -> None:
-        self._error, self._done = error, True
-        os.eventfd_write(self._fd, 1)
-
-
-class _Waiter:
-    """One thread a process, for runtimes that have no completion callback (jax's CPU)."""
-
-    def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[tuple[Callable[[], Any], _HostCompletion]]
-        self._queue = queue.SimpleQueue()
-        self._pid = 0
-
-    def wait_for(self, wait: Callable[[], Any]) -> _HostCompletion:
-        if self._pid != os.getpid():  # the thread does not survive a fork
-            self._queue = queue.SimpleQueue()
-            threading.Thread(
-                target=self._run, args=(self._queue,), name="dlexchange-waiter", daemon=True
-            ).start()
-            self._pid = os.getpid()
-        completion = _HostCompletion()
-        self._queue.put((wait, completion))
+    @classmethod
+    def of(cls, wait: Callable[[], Any]) -> _HostCompletion:
+        """Have the waiter's thread call `wait`."""
+        completion = cls()
+        call_when(wait, completion.finish)
         return completion
 
-    @staticmethod
-    def _run(pending: queue.SimpleQueue[tuple[Callable[[], Any], _HostCompletion]]) -> None:
-        while True:
-            wait, completion = pending.get()
-            try:
-                wait()
-            except BaseException as error:
-                completion.finish(error)
-            else:
-                completion.finish(None)
-            del wait, completion
-
-
-_waiter = _Waiter()
+    def finish(self, error: BaseException | None = None) -> None:
+        self._error, self._done = error, True
+        os.eventfd_write(self._fd, 1)
 
 
 async def host(x: Any) -> Any:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from ..backends.promise import Promise
 from ..device import Device, DeviceType
 from ..errors import StreamError
 
@@ -90,6 +91,8 @@ def resolve(x: Any, device_type: int, device_id: int) -> Any:
 
         return table.resolve(x, device_type, device_id)
     device = Device(device_type, device_id)
+    if isinstance(x, Promise):
+        return _kept(x, device)
     for way in _WAYS:
         handle = way(x)
         if handle is not None:
@@ -103,6 +106,14 @@ def resolve(x: Any, device_type: int, device_id: int) -> Any:
         f"{type(x).__name__} is not a stream: pass a dlexchange.Stream, an object with "
         "__cuda_stream__, a stream of torch, CuPy, numba or cuda.core, or the protocol's integer"
     )
+
+
+def _kept(promise: Promise, device: Device) -> Any:
+    """Return a stream behind the promise: of ours, empty, once the host has joined it."""
+    from .._core import Stream
+
+    promise.join()
+    return Stream.create(device)
 
 
 def current(x: Any, device: Any) -> Any:

@@ -16,10 +16,20 @@ they do on CUDA, and so do ordered releases.
     backends.register(Npu())
 
 The backend for SYCL (kDLOneAPI, `dlexchange.backends.sycl`) is built so; it registers
-itself when it is first needed. `Promise` is for producers that have no streams at all.
+itself when it is first needed. `Promise` is for producers without streams: given as
+``stream``, it orders memory of CUDA, ROCm and every registered type.
 """
 
+from .promise import Promise, PromiseBackend
 from .protocol import StreamBackend
 from .table import native, register, registered, unregister
 
-__all__ = ["StreamBackend", "native", "register", "registered", "unregister"]
+__all__ = [
+    "Promise",
+    "PromiseBackend",
+    "StreamBackend",
+    "native",
+    "register",
+    "registered",
+    "unregister",
+]
