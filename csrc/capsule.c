@@ -71,8 +71,8 @@ claim_versioned(dlx_state *state, PyObject *capsule, dlx_source *source)
     return managed != NULL ? dlx_managed_take(state, managed, source) : -1;
 }
 
-static int
-claim_legacy(dlx_state *state, PyObject *capsule, dlx_source *source)
+int
+dlx_capsule_claim_legacy(dlx_state *state, PyObject *capsule, dlx_source *source)
 {
     DLManagedTensor *managed = consume(capsule, name_legacy, name_legacy_used);
     if (managed == NULL) {
@@ -95,7 +95,7 @@ dlx_capsule_claim(dlx_state *state, PyObject *capsule, dlx_source *source)
     source->hold.kind = DLX_HOLD_NOTHING;
     if (name != NULL && strncmp(name, name_legacy, 8) == 0) {
         if (name[8] == '\0') {
-            return claim_legacy(state, capsule, source);
+            return dlx_capsule_claim_legacy(state, capsule, source);
         }
         if (strcmp(name + 8, name_versioned + 8) == 0) {
             return claim_versioned(state, capsule, source);

@@ -16,6 +16,10 @@
 int dlx_capsule_claim(dlx_state *state, DLX_KEEP PyObject *capsule,
                       DLX_GIVE dlx_source *source);
 
+/* The same for a capsule that is known to be unversioned; else ValueError. */
+int dlx_capsule_claim_legacy(dlx_state *state, DLX_KEEP PyObject *capsule,
+                             DLX_GIVE dlx_source *source);
+
 /* Hold and read a versioned managed tensor, as dlx_capsule_claim does. It is taken also
  * on failure: its deleter has run then. */
 int dlx_managed_take(dlx_state *state, DLX_TAKE DLManagedTensorVersioned *managed,

@@ -122,7 +122,7 @@ dlx_jax_open(dlx_state *state, PyObject *x, const dlx_request *request,
         }
         return -1;
     }
-    int status = dlx_capsule_claim(state, capsule, source);
+    int status = dlx_capsule_claim_legacy(state, capsule, source);
     Py_DECREF(capsule);
     if (status == 0) {
         source->flags |= DLPACK_FLAG_BITMASK_READ_ONLY;

@@ -86,7 +86,10 @@ def _probe() -> tuple[bool, Any, Any, Any, Any, Any, bool]:
     device = jax.local_devices(backend="cpu")[0]
     five = jaxlib_extension_version >= 467
     source = jax.device_put(np.arange(6, dtype=np.float32).reshape(2, 3), device)
-    arguments = (export(source, None), device, None, None) + ((1,) if five else ())
+    capsule = export(source)
+    if '"dltensor"' not in repr(capsule):
+        raise RuntimeError("jaxlib's export makes capsules of another kind")
+    arguments = (capsule, device, None, None) + ((1,) if five else ())
     twin = load(*arguments)
     same = twin.unsafe_buffer_pointer() == source.unsafe_buffer_pointer()
     if not same or not np.array_equal(np.asarray(twin), np.asarray(source)):
