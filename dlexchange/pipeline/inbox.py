@@ -15,13 +15,24 @@ class Guard:
 
     Parameters
     ----------
-    afterwards : callable
-        Called after each release.
+    end : callable
+        Called, after a release, with each thing that was abandoned.
     """
 
-    def __init__(self, afterwards: Callable[[], None]) -> None:
+    def __init__(self, end: Callable[[Any], None]) -> None:
         self.lock = threading.Lock()
-        self._afterwards = afterwards
+        self._end = end
+        self.abandoned: deque[Any] = deque()
+
+    def abandon(self, thing: Any) -> None:
+        """End a thing, now or as soon as the lock is free. For destructors: they run anywhere."""
+        self.abandoned.append(thing)
+        self.see_to_it()
+
+    def see_to_it(self) -> None:
+        """End what was abandoned; after each release of the lock, where there is such."""
+        while self.abandoned and self.is_free():
+            self._end(self.abandoned.popleft())
 
     def is_free(self) -> bool:
         """Tell whether nobody holds it now, not even this thread."""
@@ -35,7 +46,8 @@ class Guard:
 
     def __exit__(self, *_: object) -> None:
         self.lock.release()
-        self._afterwards()
+        if self.abandoned:
+            self.see_to_it()
 
 
 class Inbox:
@@ -65,7 +77,7 @@ class Inbox:
     def take(self) -> Any:
         """Return the next item, after however long; None once closed. The lock is not held."""
         while True:
-            with self._guard:
+            with self._guard.lock:  # not the guard: nothing here makes what could be collected
                 if self.items:
                     return self.items.popleft()
                 if self._is_closed:

@@ -40,21 +40,26 @@ class Recorder:
 
     def __init__(self, room: int) -> None:
         self.is_on = room > 0
-        self.spans: deque[Span] = deque(maxlen=room)
+        self._kept: deque[tuple[Any, ...]] = deque(maxlen=room)
         self.origin = now()
         self._host_waits = stats().host_waits
         self._device_syncs = _device_synchronisations()
 
+    @property
+    def spans(self) -> list[Span]:
+        """What is kept, in the order in which it ended."""
+        return [Span(*kept) for kept in list(self._kept)]
+
     def span(self, kind: str, row: str, request: int, start: int, note: str = "") -> None:
         """Note a span that ends now."""
         if self.is_on:
-            self.spans.append(Span(kind, row, request, start, now(), note))
+            self._kept.append((kind, row, request, start, now(), note))
 
     def request(self, number: int, times: tuple[int, int], outcome: str, site: str) -> None:
         """Note a request that has its outcome now."""
         if self.is_on:
             entered, started = times
-            self.spans.append(Span("request", outcome, number, entered, now(), site, started))
+            self._kept.append(("request", outcome, number, entered, now(), site, started))
 
     def counters(self) -> dict[str, int]:
         """Return what the process has waited since the pipeline was entered."""

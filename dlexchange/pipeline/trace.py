@@ -29,7 +29,7 @@ def write(path: str | Path, name: str, graph: Graph, recorder: Recorder) -> None
 
 def events(name: str, graph: Graph, recorder: Recorder) -> Iterator[dict[str, Any]]:
     """Yield the events of the Trace Event Format."""
-    spans = list(recorder.spans)
+    spans = recorder.spans
     rows = {stage.name: i for i, stage in enumerate(graph.everything, 1)}
     yield from _names(name, graph, rows)
     for span in spans:
