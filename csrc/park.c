@@ -282,6 +282,7 @@ examine_parked(park *self, dlx_sweep *sweep)
             }
         }
         self->n_events--;
+        self->task.home = event->context;
         dlx_event_release(event);
     }
     return DLX_TASK_DROP;

@@ -30,6 +30,8 @@ struct dlx_task {
     size_t gauge;  /* DLX_GAUGE: the counter in which it is counted now */
     uintptr_t key; /* not 0: while one is kept, no later one of that key is examined */
     uint32_t generation;
+    dlx_context
+        *home; /* current while drop runs: producers free memory there. NULL: any */
 };
 
 /* One round of looking: what it has learnt and done, and the context it is in. */

@@ -110,15 +110,27 @@ adopt_inbox(void)
 
 /* ---- The sweep ---- */
 
-/* Under `sweeping`. Several drops share one taking of the GIL, but not without end. */
+static bool
+enter_home(const dlx_task *task, int *saved)
+{
+    dlx_context *home = task->home;
+    return home != NULL && task->generation == dlx_gpu_generation() &&
+           home->gpu->contexts->enter(home, saved) == DLX_GPU_SUCCESS;
+}
+
+/* Under `sweeping`. Several drops share one taking of the GIL, but not without end, and
+ * one context, entered before: no driver call of ours is made with the GIL. */
 static void
 run_drops(dlx_task *due)
 {
     while (due != NULL) {
+        int saved;
+        dlx_context *home = due->home;
+        bool is_inside = enter_home(due, &saved);
         bool (*enter)(void) = atomic_load(&enter_drops);
         void (*leave)(void) = atomic_load(&leave_drops);
         bool may_drop = enter == NULL || enter();
-        for (int i = 0; i < BATCH && due != NULL; i++) {
+        for (int i = 0; i < BATCH && due != NULL && due->home == home; i++) {
             dlx_task *task = due;
             due = task->next;
             if (may_drop) {
@@ -128,6 +140,9 @@ run_drops(dlx_task *due)
         }
         if (may_drop && leave != NULL) {
             leave();
+        }
+        if (is_inside) {
+            home->gpu->contexts->leave(home, saved);
         }
     }
 }

@@ -345,3 +345,29 @@ def test_producers_that_do_not_say_their_stream_worked_on_the_stages(sim: Simula
         patch.undo()
     assert len(named) == 1
     named.clear()
+
+
+def test_what_is_parked_is_dropped_where_its_context_is_current(sim: Simulation) -> None:
+    """Producers such as cuda.core free memory in the context that is current."""
+    import ctypes
+
+    seen: list[int] = []
+
+    class Owner:
+        def __del__(self) -> None:
+            context = ctypes.c_void_p()
+            sim.driver("cuCtxGetCurrent", ctypes.byref(context))
+            seen.append(context.value or 0)
+
+    stream, mine = sim.stream(), sim.stream()
+    x = sim.framework("dlpack").array(4, "int32", stream=stream, fill=1)
+    x.owner = Owner()
+    tensor = dx.from_dlpack(x)
+    tensor.record_stream(mine)
+    latch = sim.latch(mine)
+    sim.framework("dlpack").array(4, "int32", stream=mine, fill=1)
+    del x, tensor
+    gc.collect()
+    latch.open()
+    assert settle(lambda: seen)
+    assert seen == [sim.context()]
