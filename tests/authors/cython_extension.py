@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import subprocess
 import sys
 
@@ -9,12 +11,14 @@ import Cython
 
 from .build import HERE, extension
 
-_source = HERE / "__pycache__" / f"cython_extension-{Cython.__version__}.c"
-_source.parent.mkdir(exist_ok=True)
-subprocess.run(
-    [sys.executable, "-m", "cython", str(HERE / "cython_extension.pyx"), "-o", str(_source)],
-    check=True,
-)
+_written = HERE / "cython_extension.pyx"
+_key = hashlib.sha256(_written.read_bytes() + Cython.__version__.encode()).hexdigest()[:20]
+_source = HERE / "__pycache__" / f"cython_extension-{_key}.c"
+if not _source.exists():
+    _source.parent.mkdir(exist_ok=True)
+    _half = _source.with_suffix(f".{os.getpid()}.c")
+    subprocess.run([sys.executable, "-m", "cython", str(_written), "-o", str(_half)], check=True)
+    _half.replace(_source)  # whole or not at all: other test processes look too
 module = extension("cython_extension", [_source], ["-std=c11", "-w"])
 
 

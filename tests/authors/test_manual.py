@@ -92,6 +92,7 @@ def examples() -> list[str]:
     return [re.sub(r"^ \* {0,5}", "", block, flags=re.M) for block in blocks]
 
 
+@pytest.mark.slow
 def test_examples_of_the_manual_compile(tmp_path):
     blocks = examples()
     functions = [code for code in blocks if "static" in code]
@@ -106,6 +107,7 @@ def test_examples_of_the_manual_compile(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("program", "standard"), [("check.c", "c11"), ("raii.cpp", "c++11")])
 def test_program_finds_nothing_wrong(tmp_path, program, standard):
     language = "c" if program.endswith(".c") else "c++"

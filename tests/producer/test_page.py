@@ -21,6 +21,7 @@ MIXIN, STREAMS, READING, SUBJECT = re.findall(r"```python\n(.*?)```", PAGE, re.S
 (HEADER,) = re.findall(r"```c\n(.*?)```", PAGE, re.S)
 
 
+@pytest.mark.slow
 def test_first_example_is_a_conforming_class():
     names: dict[str, type] = {}
     exec(MIXIN, names)
@@ -51,6 +52,7 @@ def test_reading_gives_the_memory_ordered():
         names["tensor"].close()
 
 
+@pytest.mark.slow
 def test_c_example_compiles(tmp_path):
     source = tmp_path / "page.c"
     source.write_text(f"{HEADER}\nPyMethodDef *used = image_methods;\n")
