@@ -121,7 +121,9 @@ def _run(command: list[str], limit: int, end: float) -> dict[str, Any]:
         return {"error": f"not done in {limit} s"}
     lines = [line for line in done.stdout.splitlines() if line.startswith(_JSON_LINE)]
     if done.returncode != 0 or not lines:
-        return {"error": f"exit {done.returncode}", "stderr": done.stderr[-3000:]}
+        said = done.stderr.strip().splitlines() or ["nothing said"]
+        error = f"exit {done.returncode}: {said[-1]}"
+        return {"error": error, "stderr": done.stderr[-3000:]}
     found: dict[str, Any] = json.loads(lines[-1].removeprefix(_JSON_LINE))
     return found | {"seconds": round(time.monotonic() - start, 1)}
 

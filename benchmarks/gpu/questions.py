@@ -102,9 +102,8 @@ def ask_all(*, simulated: bool) -> list[dict[str, Any]]:
     except subprocess.TimeoutExpired:
         return [{"id": "driver", "answer": f"no answer within {TIME_LIMIT_S} s"}]
     if done.returncode != 0:
-        return [
-            {"id": "driver", "answer": f"exit {done.returncode}", "stderr": done.stderr[-2000:]}
-        ]
+        said = done.stderr.strip().splitlines() or ["nothing said"]
+        return [{"id": "driver", "answer": f"exit {done.returncode}: {said[-1]}"}]
     return list(_answers(json.loads(done.stdout)))
 
 

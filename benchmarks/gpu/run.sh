@@ -43,7 +43,7 @@ with_cmake() {
 }
 
 mkdir "$folder/clone"
-tar -C "$clone" --exclude=./.git --exclude=./build --exclude='*.so' --exclude=__pycache__ -cf - . |
+tar -C "$clone" --exclude='./.*' --exclude=./build --exclude=./dist --exclude='*.so' --exclude=__pycache__ -cf - . |
     tar -C "$folder/clone" -xf -
 if with_backend; then
     built="scikit-build-core"
