@@ -3,6 +3,7 @@
 #include <Python.h>
 
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
 #include <nanobind/stl/vector.h>
 
 #include <vector>
@@ -64,6 +65,11 @@ NB_MODULE(dlx_author_nanobind, m)
         sheet.own = std::move(values);
         sheet.shape = std::move(shape);
         return sheet;
+    });
+    // The same memory as nanobind's own array, which orders nothing.
+    m.def("plain", [](uintptr_t address, nb::object base) {
+        return nb::ndarray<nb::array_api, float, nb::device::cuda>(
+            reinterpret_cast<void *>(address), {2, 3}, base);
     });
     m.def("over", [](uintptr_t address, std::vector<int64_t> shape,
                      std::vector<int64_t> strides, int type, int id,

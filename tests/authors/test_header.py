@@ -112,6 +112,30 @@ def test_export_orders_all_pending_streams_and_never_waits(author, n):
         assert sim.findings == []
 
 
+@pytest.mark.parametrize("author", ["nanobind_extension"], indirect=True)
+def test_nanobinds_own_array_orders_nothing_where_ours_does(author):
+    with simulated_cuda() as sim:
+        producer, consumer = sim.stream(), sim.stream()
+        memory = sim.array((2, 3), stream=producer, fill=1)
+        plain, ours = author.module.plain(memory.data_ptr, memory), show(author, memory, [producer])
+        seen = []
+        for value, array in ((5, plain), (6, ours)):
+            consumer.synchronize()
+            producer.synchronize()
+            latch = sim.latch(producer)
+            memory.fill(value, stream=producer)
+            array.__dlpack__(stream=consumer.handle)
+            kept = memory.copy(stream=consumer)
+            latch.open()
+            seen.append((kept.tolist(stream=consumer), [found.kind for found in sim.findings]))
+            sim.run()
+            sim.clear_findings()
+        assert seen[0] == ([1.0] * 6, ["race"])
+        assert seen[1] == ([6.0] * 6, [])
+        del plain, ours, array
+        gc.collect()
+
+
 @pytest.mark.parametrize("author", BINDINGS, indirect=True)
 def test_same_stream_or_minus_one_makes_no_driver_call(author):
     with simulated_cuda() as sim:

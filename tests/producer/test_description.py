@@ -8,6 +8,8 @@ import weakref
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import dlexchange as dx
 
@@ -192,3 +194,30 @@ def test_wrong_layout_is_not_remembered():
         with pytest.raises(dx.ExchangeError, match=r"Description\.shape is"):
             describe(shape=wrong)
     assert describe(shape=(2, 3)).shape == (2, 3)
+
+
+SHAPES = [(2, 3), (3, 2), (6,), (0, 4), (), (1,) * 12, [2, 3], (-1,), (2**40, 2**40)]
+DTYPES = ["float32", "int8", (1, 16), dx.DType(5, 64), "float33"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(SHAPES), st.sampled_from(DTYPES), st.booleans()), max_size=30
+    )
+)
+def test_what_was_described_before_never_shows(asked):
+    kept = []
+    for number, (shape, dtype, keep) in enumerate(asked):
+        wrong = dtype == "float33" or shape in SHAPES[-2:]
+        try:
+            said = describe(shape=shape, dtype=dtype, data_ptr=64 * (number + 1))
+        except dx.ExchangeError:
+            assert wrong
+            continue
+        assert not wrong
+        assert said.shape == tuple(shape)
+        assert said.dtype == dx.DType.of(dtype)
+        assert said.data_ptr == (0 if 0 in shape else 64 * (number + 1))
+        if keep:
+            kept.append((said, tuple(shape), dtype))
+    assert all(said.shape == shape and said.dtype == dx.DType.of(d) for said, shape, d in kept)
