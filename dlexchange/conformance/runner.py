@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .clauses import Clause, load, select
-from .engine import checks_of
+from .engine import checks_of, steady
 from .verdict import Verdict
 
 __all__ = ["Session", "SubjectReport", "confirm", "run"]
@@ -117,8 +117,8 @@ def _telling(said: Sequence[str]) -> str:
     for mark in ("what():", "Fatal Python error", "double free", "free():", "Error:", "abort"):
         for line in said:
             if mark in line:
-                return f" ({line.strip()[:200]})"
-    return f" ({said[-1].strip()[:200]})" if said else ""
+                return f" ({steady(line.strip())[:200]})"
+    return ""
 
 
 Progress = Callable[[str, int, int], None]

@@ -63,7 +63,17 @@ class Compiled(Author):
         )
 
 
-c_extension = Compiled("c_extension")
+class Reading(Compiled):
+    """The author in C, who also imports."""
+
+    consume_code = "author.from_dlpack({x})"
+
+    def __init__(self, module: str) -> None:
+        super().__init__(module)
+        self.imports += f"; from authors.{module} import module as author"  # type: ignore[misc]
+
+
+c_extension = Reading("c_extension")
 nanobind_extension = Compiled("nanobind_extension")
 pybind11_extension = Compiled("pybind11_extension")
 cython_extension = Compiled("cython_extension")

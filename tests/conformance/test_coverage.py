@@ -31,8 +31,6 @@ IMPLIES = {
     "version.both-structs@consumer": {"version.asked-first"},
     # the deleter is called by hand, with the GIL, by all of these
     "deleter.with-gil": {"capsule.consumed-skips-deleter", "deleter.leaves-no-exception"},
-    # who orders nothing orders neither other streams nor reads
-    "stream.pending-work-seen": {"stream.every-writing-stream", "stream.pending-reads-covered"},
     # the main thread is a calling thread too
     "stream.two-is-per-thread": {"stream.two-in-calling-thread"},
     # no stream while work is pending covers no stream

@@ -7,17 +7,16 @@ from ..cuda import HOST_WAITS, ORDERING
 from ..engine import ON_CUDA, ON_SIMULATOR, checks
 from ..subject import Subject
 from ..verdict import Failed, Untested
-from .stream import array_on
+from .stream import array_on, busy
 
 ACTIVE = 1
 
 
 @checks("capture.silent-when-unordered", "producer", ON_SIMULATOR)
 def silent_when_unordered(subject: Subject) -> None:
-    cuda = subject.stage()
-    p = subject.new_stream()
-    x = array_on(subject, p)
-    handle = subject.handle(p)
+    it = busy(subject)  # what is written on a stream belongs to that stream
+    cuda, x, p, handle = it.cuda, it.x, it.p, subject.handle(it.p)
+    cuda.synchronize(handle)
     subject.settle()  # garbage that is freed under capture would break it
     cuda.begin_capture(handle)
     try:

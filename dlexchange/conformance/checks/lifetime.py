@@ -112,7 +112,7 @@ def export_outlives_source(subject: Subject) -> None:
         if seen != [float(v) for v in range(256)]:
             raise Failed(
                 "the same values after the source is gone",
-                f"{seen[:4]}... ({form})",
+                f"other values ({form} struct)",
                 _outlives_snippet(subject, made.managed.versioned),
             )
         del churn

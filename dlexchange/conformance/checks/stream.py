@@ -70,6 +70,20 @@ def must_see(cuda: Cuda, at: int, stream: int, what: str, snippet: str = "") -> 
         raise Failed(f"the pending values on {what}", stale, snippet)
 
 
+def orders(subject: Subject) -> None:
+    """Pass over a subject that orders nothing: it is told so once.
+
+    Raises
+    ------
+    Untested
+        The plainest export orders nothing.
+    """
+    try:
+        pending_work_seen(subject)
+    except Failed:
+        raise Untested("it orders nothing: see stream.pending-work-seen") from None
+
+
 def stream_snippet(subject: Subject, argument: str, read_on: str, under: str = "p") -> str:
     """Lines that export with ``stream=argument`` and read on ``read_on``, on the simulator.
 
@@ -136,6 +150,7 @@ def _calls_of_export(cuda: Cuda, subject: Subject, x: Any, **keywords: Any) -> C
 
 @checks("stream.every-writing-stream", "producer", ON_CUDA)
 def every_writing_stream(subject: Subject) -> None:
+    orders(subject)
     it = busy(subject)
     other, c = subject.new_stream(), it.cuda.stream()
     with it.cuda.holding(subject.handle(it.p)), subject.using(other):
@@ -147,6 +162,7 @@ def every_writing_stream(subject: Subject) -> None:
 
 @checks("stream.pending-reads-covered", "producer", ON_SIMULATOR)
 def pending_reads_covered(subject: Subject) -> None:
+    orders(subject)
     it = busy(subject)
     it.cuda.synchronize(subject.handle(it.p))
     it.cuda.begin()
@@ -175,6 +191,7 @@ def same_stream_elided(subject: Subject) -> None:
 
 @checks("stream.none-is-legacy", "producer", ON_CUDA)
 def none_is_legacy(subject: Subject) -> None:
+    orders(subject)
     it = busy(subject)
     with it.cuda.holding(subject.handle(it.p)), subject.using(it.p):
         capsule = exported(subject, it.x, stream=None)
@@ -186,6 +203,7 @@ def none_is_legacy(subject: Subject) -> None:
 
 @checks("stream.one-is-legacy", "producer", ON_CUDA)
 def one_is_legacy(subject: Subject) -> None:
+    orders(subject)
     it = busy(subject)
     with it.cuda.holding(subject.handle(it.p)), subject.using(it.p):
         capsule = exported(subject, it.x, stream=1)
@@ -195,6 +213,7 @@ def one_is_legacy(subject: Subject) -> None:
 
 @checks("stream.two-is-per-thread", "producer", ON_CUDA)
 def two_is_per_thread(subject: Subject) -> None:
+    orders(subject)
     it = busy(subject)
     with it.cuda.holding(subject.handle(it.p)), subject.using(it.p):
         capsule = exported(subject, it.x, stream=2)
@@ -210,6 +229,7 @@ def two_is_per_thread(subject: Subject) -> None:
 
 @checks("stream.two-in-calling-thread", "producer", ON_CUDA)
 def two_in_calling_thread(subject: Subject) -> None:
+    orders(subject)
     it = busy(subject)
     problems: list[BaseException] = []
 
@@ -385,6 +405,7 @@ def handles_to_64_bits(subject: Subject) -> None:
 
 @checks("stream.copy-ordered", "producer", ON_CUDA)
 def copy_ordered(subject: Subject) -> None:
+    orders(subject)
     it = busy(subject)
     c = it.cuda.stream()
     with it.cuda.holding(subject.handle(it.p)), subject.using(it.p):

@@ -145,7 +145,7 @@ def empty_data_null(subject: Subject) -> None:
         name = "dltensor_versioned" if managed.versioned else "dltensor"
         raise Failed(
             "NULL data of an array without elements",
-            f"{managed.data:#x}",
+            "an address",
             producer_snippet(
                 subject,
                 f"c = x.__dlpack__({'max_version=(1, 0)' if managed.versioned else ''})",

@@ -14,6 +14,7 @@ class Awkward(Subject):
     )  # fmt: skip
     layouts = {"column": "{a}[:, 1]"}  # noqa: RUF012
     refuses = {  # noqa: RUF012
+        "import.missing-methods": "its from_dlpack is not the array API's",
         "keywords.from-dlpack": "its from_dlpack is not the array API's: no device, no copy",
         "import.unknown-target-device": "its from_dlpack takes no device",
     }

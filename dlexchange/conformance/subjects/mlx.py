@@ -14,6 +14,7 @@ class Mlx(Subject):
         "uint8", "uint16", "uint32", "uint64", "bool", "complex64",
     )  # fmt: skip
     refuses = {  # noqa: RUF012
+        "import.missing-methods": "its from_dlpack is not the array API's",
         "keywords.from-dlpack": "its from_dlpack is not the array API's: no device, no copy",
         "import.unknown-target-device": "its from_dlpack takes no device",
     }

@@ -8,7 +8,7 @@ from sysconfig import get_config_var, get_path
 from ..subject import Subject
 
 ERRORS = ("import.missing-methods", "import.producer-errors-propagate")
-NOT_ASKED = (*ERRORS, "version.retry-hides-nothing")
+NOT_ASKED = (*ERRORS, "version.retry-hides-nothing", "import.foreign-device-refused")
 
 
 class Nanobind(Subject):

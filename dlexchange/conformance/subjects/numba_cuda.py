@@ -17,9 +17,14 @@ class NumbaCuda(Subject):
     stream_code = "cuda.stream()"
     handle_code = "{s}.handle.value"
     fill_code = "{a}.copy_to_device(of({value}), stream={s})"
+    written_code = "cuda.to_device(of({value}), stream={s})"
     address_code = "{a}.device_ctypes_pointer.value"
     device = (2, 0)
     speaks_dlpack = False
+    refuses = {  # noqa: RUF012
+        "cai.stream-covers-all": "by its documentation users order the work of other streams "
+        "into the array's own",
+    }
 
 
 subject = NumbaCuda()

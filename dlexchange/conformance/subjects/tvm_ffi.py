@@ -16,6 +16,7 @@ class TvmFfi(Subject):
     )  # fmt: skip
     layouts = {}  # noqa: RUF012
     refuses = {  # noqa: RUF012
+        "import.missing-methods": "its from_dlpack is not the array API's",
         "keywords.from-dlpack": "its from_dlpack is not the array API's: no device, no copy",
         "import.ext-dev-refused": "kDLExtDev is TVM's own extension device",
         "import.unknown-target-device": "its from_dlpack takes no device",

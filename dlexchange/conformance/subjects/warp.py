@@ -16,6 +16,7 @@ class Warp(Subject):
     )  # fmt: skip
     write_code = "{a}.fill_({value})"
     refuses = {  # noqa: RUF012
+        "import.missing-methods": "its from_dlpack is not the array API's",
         "keywords.from-dlpack": "its from_dlpack is not the array API's: no device, no copy",
         "import.unknown-target-device": "its from_dlpack takes no device",
     }
