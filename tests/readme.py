@@ -1,7 +1,7 @@
 """What the README shows is what commands print: ``python tests/readme.py`` fills it in.
 
 The output of its example, the numbers between ``<!--name-->`` and ``<!---->``, and the
-matrix. `test_readme.py` demands that the file is what this writes.
+matrices. `test_readme.py` demands that the file is what this writes.
 """
 
 from __future__ import annotations
@@ -63,6 +63,17 @@ def written(text: str) -> dict[str, str]:
     return dict(re.findall(r"<!--([\w-]+)-->([^<\n]+)<!---->", text))
 
 
+def block(text: str, name: str) -> str:
+    """Return the lines that stand in the README between the marks of that name."""
+    return re.findall(rf"<!--{name}-->\n(.*?)<!---->", text, re.DOTALL)[0]
+
+
+def conformance() -> str:
+    """Draw the summary of the committed report."""
+    path = ROOT / "spec" / "report" / "report.json"
+    return _said(sys.executable, "-m", "dlexchange.conformance", "--summary", str(path))
+
+
 def matrix(pairs: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
     """Return a mark for each pair of the doctor's report."""
     return {(p["producer"], p["consumer"]): MARKS[p["outcome"]] for p in pairs}
@@ -77,8 +88,8 @@ def drawn(cells: dict[tuple[str, str], str]) -> str:
 
 
 def table(text: str) -> dict[tuple[str, str], str]:
-    """Read the table that stands in the README."""
-    lines = re.findall(r"^\|(.*)\|$", text, re.MULTILINE)
+    """Read the matrix that stands in the README."""
+    lines = re.findall(r"^\|(.*)\|$", block(text, "matrix"), re.MULTILINE)
     rows = [[cell.strip(" *") for cell in line.split("|")] for line in lines]
     names = rows[0][1:]
     return {(row[0], b): cell for row in rows[2:] for b, cell in zip(names, row[1:], strict=True)}
@@ -107,8 +118,8 @@ def main() -> None:
     for name, value in numbers().items():
         text = re.sub(rf"(<!--{name}-->)[^<\n]*(<!---->)", rf"\g<1>{value}\g<2>", text)
     report = json.loads(_said(sys.executable, "-m", "dlexchange", "--json", "--only", *MATRIX))
-    table = drawn(matrix(report["pairs"]))
-    text = re.sub(r"(<!--matrix-->\n).*?(<!---->)", rf"\g<1>{table}\n\g<2>", text, flags=re.DOTALL)
+    text = text.replace(block(text, "matrix"), drawn(matrix(report["pairs"])) + "\n")
+    text = text.replace(block(text, "conformance"), conformance())
     README.write_text(text)
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from . import subjects
 from .clauses import Clause, load, select
-from .engine import checks_of
+from .engine import checks_of, count
 from .known import Known, known_file, read_known, stale
-from .report import as_json, write_report
+from .report import as_json, summary, write_report
 from .runner import SubjectReport, confirm, run
 
 EPILOG = """\
@@ -22,6 +22,10 @@ subjects are names of files in dlexchange/conformance/subjects or module:attribu
 exit status: 0 every clause is kept, 1 a MUST (with --strict also a SHOULD) is not, a known
 failure is stale, a subject is absent or a check could not be run, 2 wrong usage.
 """
+
+COUNTED = """\
+{clauses} clauses, {checked} with a check, the others with the reason why there is none;
+{driver_too} have a check on the simulated CUDA driver or SYCL, {driver} of them nowhere else"""
 
 WORDS = {
     "pass": "pass",
@@ -50,12 +54,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("subjects", nargs="*", help="what to judge; all that ship where none")
     made.add_argument("--clause", action="append", default=[], help="id prefix; may be repeated")
     made.add_argument("--list", action="store_true", help="list the clauses and stop")
+    made.add_argument("--count", action="store_true", help="count clauses and checks and stop")
     made.add_argument("--strict", action="store_true", help="a SHOULD that is not kept counts")
     made.add_argument("--json", action="store_true", help="print JSON and nothing else")
     made.add_argument("--all", action="store_true", help="a line also for what is not wrong")
     made.add_argument("--known", type=Path, help="known failures of the one subject given")
     made.add_argument("--no-known", action="store_true", help="pass over known-failure files")
     made.add_argument("--confirm", action="store_true", help="run the snippet of each failure")
+    made.add_argument("--summary", type=Path, help="draw the summary of a JSON report and stop")
     made.add_argument("--report", type=Path, help="write JSON, Markdown and HTML to this folder")
     return made
 
@@ -93,6 +99,10 @@ def say(report: SubjectReport, known: Sequence[Known], everything: bool) -> None
     """Print the verdicts on a subject."""
     clauses, expected = load(), {entry.clause for entry in known}
     print(f"\n{report.name} {report.version} ({report.ground})")
+    outcomes = {(verdict.outcome, verdict.seen) for verdict in report.verdicts}
+    if len(outcomes) == 1 and (first := report.verdicts[0]).outcome in ("absent", "broken"):
+        print(f"  {WORDS[first.outcome]}: {first.seen}")
+        return
     for verdict in report.verdicts:
         if verdict.outcome in ("pass", "refused", "untested", "absent") and not everything:
             continue
@@ -107,7 +117,8 @@ def say(report: SubjectReport, known: Sequence[Known], everything: bool) -> None
     counts = {word: 0 for word in WORDS}
     for verdict in report.verdicts:
         counts[verdict.outcome] += 1
-    print("  " + ", ".join(f"{n} {outcome}" for outcome, n in counts.items() if n))
+    said = ", ".join(f"{n} {outcome}" for outcome, n in counts.items() if n)
+    print(f"  {said}; in {report.seconds:.1f} s")
 
 
 def failing(report: SubjectReport, known: Sequence[Known], strict: bool) -> int:
@@ -134,6 +145,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.error(str(error))
     if options.list:
         list_clauses(chosen, options.json)
+        return 0
+    if options.count:
+        print(COUNTED.format(**count()))
+        return 0
+    if options.summary:
+        print(summary(json.loads(options.summary.read_text())), end="")
         return 0
     if options.known and len(options.subjects) != 1:
         command.error("--known is for one subject")

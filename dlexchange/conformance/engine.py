@@ -14,7 +14,16 @@ from .clauses import Clause, load, select
 from .subject import Subject
 from .verdict import RANK, Failed, Outcome, Untested, Verdict
 
-__all__ = ["Check", "check_subject", "checks_of", "checks_on", "judge", "registered", "steady"]
+__all__ = [
+    "Check",
+    "check_subject",
+    "checks_of",
+    "checks_on",
+    "count",
+    "judge",
+    "registered",
+    "steady",
+]
 
 Role = Literal["producer", "consumer"]
 CheckFunction = Callable[[Subject], None]
@@ -107,6 +116,21 @@ def judge(clause: Clause, subject: Subject) -> Verdict:
     if not results:
         return Verdict(clause.id, subject.name, "untested", seen="there is no check")
     return min(results, key=lambda verdict: RANK.index(verdict.outcome))
+
+
+def count() -> dict[str, int]:
+    """How many clauses there are, have a check, and need a driver for it.
+
+    ``driver`` counts those whose checks run on the simulated driver or on SYCL and not on
+    host memory; ``driver_too`` those with a check that runs there as well.
+    """
+    there, host = {*checks_on("simulated CUDA"), *checks_on("SYCL")}, set(checks_on("host"))
+    return {
+        "clauses": len(load()),
+        "checked": len(registered()),
+        "driver_too": len(there),
+        "driver": len(there - host),
+    }
 
 
 def steady(text: str) -> str:

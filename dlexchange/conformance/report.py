@@ -62,6 +62,10 @@ def _cells(data: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
         for verdict in subject["verdicts"]:
             cell = dict(verdict, cell=colour(strengths[verdict["clause"]], verdict))
             table.setdefault(verdict["clause"], {})[subject["name"]] = cell
+    for subject in data["subjects"]:
+        if "absent" in subject:
+            for row in table.values():
+                row[subject["name"]] = {"cell": "absent", "seen": subject["absent"]}
     return table
 
 
@@ -74,9 +78,9 @@ def summary(data: dict[str, Any]) -> str:
     ]
     for subject in data["subjects"]:
         cells = [row[subject["name"]]["cell"] for row in table.values() if subject["name"] in row]
-        if all(cell == "absent" for cell in cells):
-            why = subject["verdicts"][0]["seen"].partition(":")[0]
-            lines.append(f"| {subject['name']} | absent: {why} | {subject['ground']} | | | | |")
+        if "absent" in subject:
+            why = subject["absent"].partition(" (")[0]
+            lines.append(f"| {subject['name']} | {why} | {subject['ground']} | | | | |")
             continue
         counts = [cells.count(kind) for kind in ("kept", "must", "should", "unconfirmed")]
         lines.append(
@@ -163,7 +167,7 @@ def draw_html(data: dict[str, Any]) -> str:
         f"<p>{html.escape(_made_with(data))}</p><p class=legend>",
         *(f"<span class={k}>{sign} {word}</span>" for k, (word, sign, _) in CELLS.items()),
         "</p><table><thead><tr><th>",
-        *(f"<th>{html.escape(s['name'])} {html.escape(s['version'])}" for s in data["subjects"]),
+        *(f"<th>{html.escape(s['name'])} {s.get('version', '')}" for s in data["subjects"]),
         "</thead><tbody>",
         *_html_rows(data, table, names),
         "</tbody></table>",
@@ -199,9 +203,15 @@ def _html_rows(data: dict[str, Any], table: Any, names: Sequence[str]) -> Iterat
             sign = CELLS[cell["cell"]][1]
             if cell["cell"] in ("must", "should"):
                 sign = f'<a href="#{_anchor(name, clause["id"])}">{sign}</a>'
-            tip = html.escape(cell.get("seen", ""))
-            row.append(f'<td class="c {cell["cell"]}" title="{tip}">{sign}')
+            row.append(f'<td class="c {cell["cell"]}"{_tip(cell)}>{sign}')
         yield "".join(row) + "</tr>"
+
+
+def _tip(cell: dict[str, Any]) -> str:
+    """What was seen, where that is more than a reason why nothing was."""
+    if cell["cell"] in ("kept", "untested", "refused", "absent"):
+        return ""
+    return f' title="{html.escape(cell.get("seen", ""))}"'
 
 
 def _html_proofs(data: dict[str, Any]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select as selecting
@@ -9,8 +10,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
 from typing import Any
 
 from .clauses import Clause, load, select
@@ -33,20 +37,27 @@ class SubjectReport:
     ground: str = "host"
     verdicts: list[Verdict] = field(default_factory=list)
     crashes: int = 0
+    seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
-        """For the report; clauses that nobody can be judged by are left out."""
+        """For the report: not the time it took, nor the clauses that have no check."""
+        said: dict[str, Any] = {"spec": self.spec, "name": self.name, "ground": self.ground}
+        if self.verdicts and self.verdicts[0].outcome == "absent":
+            return {**said, "absent": self.verdicts[0].seen, "verdicts": []}
         testable = [v.as_json() for v in self.verdicts if not load()[v.clause].untestable]
         for verdict in testable:
             del verdict["subject"]
-        return {
-            "spec": self.spec,
-            "name": self.name,
-            "version": self.version,
-            "ground": self.ground,
-            "crashes": self.crashes,
-            "verdicts": testable,
-        }
+        return {**said, "version": self.version, "crashes": self.crashes, "verdicts": testable}
+
+
+def environment() -> dict[str, str]:
+    """Our own, in which SYCL sees the CPU runtime that comes by pip."""
+    found = dict(os.environ)
+    with contextlib.suppress(PackageNotFoundError):
+        for file in files("intel-opencl-rt") or ():
+            if file.name == "libintelocl.so":
+                found.setdefault("OCL_ICD_FILENAMES", str(Path(str(file.locate())).resolve()))
+    return found
 
 
 class _Worker:
@@ -63,6 +74,7 @@ class _Worker:
             stdout=self._errors,
             stderr=self._errors,
             pass_fds=(writing,),
+            env=environment(),
         )
         os.close(writing)
 
@@ -144,6 +156,7 @@ def run(
         With a verdict for every chosen clause.
     """
     chosen = select(clauses)
+    begun = time.monotonic()
     last = [c for c in chosen if any(check.at_exit for check in checks_of(c.id))]
     session = Session(spec)
     by_id: dict[str, Verdict] = {}
@@ -152,6 +165,7 @@ def run(
         by_id[clause.id] = session.judge(clause)
     session.close()
     progress(spec, len(chosen), len(chosen))
+    session.report.seconds = time.monotonic() - begun
     session.report.verdicts = [by_id[clause.id] for clause in chosen]
     return session.report
 
@@ -262,6 +276,7 @@ def confirm(snippet: str) -> bool:
             capture_output=True,
             text=True,
             timeout=SNIPPET_LIMIT,
+            env=environment(),
             cwd=tempfile.gettempdir(),
         )
     except subprocess.TimeoutExpired:

@@ -67,7 +67,24 @@ def ground_of(subject: Subject) -> Any:
             subject.enter(simulator)
             yield
     else:
+        if subject.ground == "SYCL":
+            _need_sycl_device()
         yield
+
+
+def _need_sycl_device() -> None:
+    """Look for a SYCL device; a CPU is one.
+
+    Raises
+    ------
+    ImportError
+        There is none.
+    """
+    dpctl = importlib.import_module("dpctl")
+    try:
+        dpctl.SyclQueue()
+    except Exception as error:
+        raise ImportError(f"not run: no SYCL device ({error})") from None
 
 
 def _real_driver() -> Cuda:
@@ -82,9 +99,9 @@ def _real_driver() -> Cuda:
         found = Cuda()
         count = found.devices
     except (OSError, CudaError) as error:
-        raise ImportError(f"no CUDA driver: {error}") from None
+        raise ImportError(f"not run: no CUDA driver ({error})") from None
     if count == 0:
-        raise ImportError("no CUDA device")
+        raise ImportError("not run: no CUDA device")
     return found
 
 

@@ -11,7 +11,7 @@ import pytest
 from dlexchange.conformance import runner
 from dlexchange.conformance.checks import lifetime
 from dlexchange.conformance.clauses import load, read_toml, spec_folder
-from dlexchange.conformance.engine import checks_of, checks_on, judge, registered
+from dlexchange.conformance.engine import checks_of, checks_on, count, judge, registered
 from dlexchange.testing import simulated_cuda
 
 from .model import Model
@@ -95,6 +95,13 @@ def test_every_clause_has_a_check_or_a_reason() -> None:
     assert len(clauses) > 200
     for clause in clauses:
         assert bool(checks_of(clause.id)) != bool(clause.untestable), clause.id
+
+
+def test_most_clauses_have_a_check_and_many_of_these_a_driver() -> None:
+    counted = count()
+    assert counted["checked"] >= 150
+    assert counted["driver"] >= 60
+    assert counted["checked"] == sum(not clause.untestable for clause in load().values())
 
 
 def test_every_check_names_a_clause_and_a_side_that_it_binds() -> None:

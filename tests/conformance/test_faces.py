@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from dlexchange.conformance import Failed, Subject, check, known, load, report, runner
 from dlexchange.conformance.__main__ import main, shipped
+from dlexchange.conformance.engine import count
 from dlexchange.conformance.verdict import Verdict
 
 from .model import Model
@@ -115,6 +115,21 @@ def test_list_shows_clauses_as_data(capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads(capsys.readouterr().out)
     assert [row["id"] for row in rows] == ["capsule.consumed-once"]
     assert rows[0]["checks"] >= 1
+
+
+def test_count_says_how_much_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--count"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{len(load())} clauses, ")
+    assert f"{count()['driver']} of them nowhere else" in said
+
+
+def test_subject_that_needs_a_gpu_says_not_run() -> None:
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("there is a GPU")
+    verdicts = runner.run("torch-cuda", ["stream"]).verdicts
+    assert {v.outcome for v in verdicts} == {"absent"}
+    assert verdicts[0].seen.startswith("not run: no CUDA ")
 
 
 @pytest.mark.slow
@@ -266,14 +281,6 @@ def test_committed_report_is_drawn_from_its_json() -> None:
     folder = ROOT / "spec" / "report"
     assert (folder / "report.md").read_text() == report.draw_markdown(data)
     assert (folder / "index.html").read_text() == report.draw_html(data)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["numpy", "array_api_strict"])
-def test_framework_breaks_what_is_known_and_nothing_else(name: str) -> None:
-    if name not in shipped() or os.environ.get("DLX_NO_FRAMEWORKS"):
-        pytest.skip("not asked for")
-    assert main([name, "--strict"]) == 0
 
 
 def test_subject_that_gives_little_is_told_what_is_missing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 from .. import _probe
@@ -92,16 +93,25 @@ def name_is_static(subject: Subject) -> None:
             )
 
 
+def _big(subject: Subject) -> str:
+    """The expression for an array of 64 KiB, written so that it is read quickly."""
+    return subject.make_code.format(values="[0] * 16384", shape=(16384,), dtype=subject.dtypes[0])
+
+
 def _keeps_memory(subject: Subject, versioned: bool) -> bool:
     """Whether dropped capsules of fresh arrays of 64 KiB keep memory.
 
     A destructor may release by another way than through the field that was watched.
     """
     asked = {"max_version": NEWEST} if versioned else {}
+    if subject.make_code:
+        make = functools.partial(subject.evaluate, _big(subject))
+    else:
+        make = functools.partial(subject.make, [0] * 16384, (16384,), subject.dtypes[0])
 
     def drop() -> int:
         for _ in range(32):
-            ask(subject, subject.make([0] * 16384, (16384,), subject.dtypes[0]), **asked)
+            ask(subject, make(), **asked)
         subject.settle()
         with open("/proc/self/statm") as statm:
             return int(statm.read().split()[1]) * 4096
@@ -123,9 +133,7 @@ def dropped_runs_deleter(subject: Subject) -> None:
             raise Untested("its destructor releases by another way than the published deleter")
         if calls > 1 or (calls == 0 and _keeps_memory(subject, managed.versioned)):
             asked = "max_version=(1, 0)" if managed.versioned else ""
-            big = subject.make_code.format(
-                values="[0] * 16384", shape=(16384,), dtype=subject.dtypes[0]
-            )
+            big = _big(subject)
             raise Failed(
                 "one call of the deleter when the capsule dies",
                 f"{calls} calls" + ("" if calls else ", and memory that is never released"),

@@ -372,7 +372,7 @@ def _must_refuse(subject: Subject, name: str) -> None:
                     subject,
                     "try: x.__dlpack__()",
                     "except Exception: pass",
-                    "else: assert False",
+                    "else: assert False, 'no exception'",
                     x=subject.unexportable.get(name, ""),
                 ),
             )

@@ -28,7 +28,7 @@ def default_context_only(subject: Subject) -> None:
                 subject,
                 "try: x.__dlpack__()",
                 "except Exception: pass",
-                "else: assert False",
+                "else: assert False, 'no exception'",
                 x=subject.unexportable.get(ON_SUB_DEVICE, ""),
             ),
         )

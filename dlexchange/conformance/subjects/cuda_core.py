@@ -17,6 +17,7 @@ class CudaCore(Subject):
     fill_code = "{a}.fill(np.float32({value}).tobytes(), stream={s})"
     address_code = "int({a}.handle)"
     device = (2, 0)
+    refuses = {"copy.to-host": "a buffer of bytes, no array of an array library"}  # noqa: RUF012
     judged = (  # a Buffer is a row of bytes: what asks for shapes and values says nothing of it
         "stream", "capture", "keywords", "device.pair", "device.context-restored", "copy.to-host",
         "deleter.no-host-synchronisation",
