@@ -290,6 +290,9 @@ def _same(subject: Subject, array: Any, managed: Managed) -> bool:
         return False
 
 
+NOT_WRITTEN = "what was there before the call, and success"
+
+
 @checks("api.work-stream", "producer", ON_HOST)
 def work_stream_of_host(subject: Subject) -> None:
     table = _working(example(subject))
@@ -297,7 +300,7 @@ def work_stream_of_host(subject: Subject) -> None:
     if status != 0 or stream:
         raise Failed(
             "NULL as work stream of the host",
-            repr(error) if status else f"{stream:#x}, where 0x5a5a5a5a is what was there before",
+            repr(error) if status else NOT_WRITTEN if stream == 0x5A5A5A5A else f"{stream:#x}",
             _snippet(
                 subject,
                 "g = C.CFUNCTYPE(C.c_int, C.c_int, C.c_int32, C.c_void_p)"

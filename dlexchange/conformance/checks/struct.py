@@ -131,7 +131,7 @@ def data_aligned_256(subject: Subject) -> None:
     for x in kept:
         data = best(subject, x).managed.data
         if data % 256:
-            raise Failed("data on a 256-byte boundary", f"{data % 256} bytes past one")
+            raise Failed("data on a 256-byte boundary", "an address between two")
 
 
 @checks("struct.empty-data-null", "producer")
