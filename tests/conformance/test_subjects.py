@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from dlexchange.conformance import load, runner
 from dlexchange.conformance.__main__ import main
+from dlexchange.conformance.clauses import spec_folder
 
 pytestmark = pytest.mark.slow
 
@@ -34,6 +36,23 @@ def test_dlexchange_fails_no_must_and_no_should(name: str, least: int) -> None:
 @pytest.mark.parametrize("name", ["numpy", "array-api-strict", "torch", "cuda.core"])
 def test_framework_breaks_what_is_known_and_nothing_else(name: str) -> None:
     assert main([name, "--strict"]) == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["numpy", "array-api-strict", "dlexchange", "dlexchange-cuda", "cuda.core", "numba-cuda"],
+)
+def test_committed_report_says_what_a_run_says(name: str) -> None:
+    report = json.loads((spec_folder() / "report" / "report.json").read_text())
+    (told,) = (subject for subject in report["subjects"] if subject["name"] == name)
+    found = runner.run(name).as_json()
+    if found.get("version") != told["version"]:
+        pytest.skip(f"absent: the report is of {name} {told['version']}")
+    said, seen = (
+        {v["clause"]: (v["outcome"], v.get("seen", "")) for v in subject["verdicts"]}
+        for subject in (told, found)
+    )
+    assert seen == said
 
 
 @pytest.mark.parametrize("name", ["numpy", "dlexchange-cuda", "cuda.core"])
