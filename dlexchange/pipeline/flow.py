@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import Cancelled
 from .inbox import Guard, Inbox
+from .message import Message, pack
+from .promises import Promised
 from .recorder import Recorder, now
 from .request import Part, Request, annotate, fresh
 
 if TYPE_CHECKING:
     from .graph import Graph
-    from .message import Message
     from .stage import Stage
 
 __all__ = ["Flow"]
@@ -60,13 +61,25 @@ class Flow:
 
     def enter(self, request: Request, message: Message) -> None:
         """Register a request: afterwards it has an outcome, whatever happens."""
+        is_promised = isinstance(message, Promised)
         with self.guard:
             if self._refusal is not None:
                 raise self._refusal()
-            request.input, request.entered = message, now()
+            request.input, request.entered = None if is_promised else message, now()
             if request.room is not None:
                 request.space = threading.Condition(self.guard.lock)
             self.unfinished.add(request)
+            if is_promised:
+                request.promised = 1
+            else:
+                self._door.append(request)
+                self._admit()
+        if is_promised:
+            self._await(request, message, lambda kept: self._arrive(request, kept))
+
+    def _arrive(self, request: Request, message: Message) -> None:
+        if not request.is_ended:
+            request.input = message
             self._door.append(request)
             self._admit()
 
@@ -104,6 +117,9 @@ class Flow:
 
     def emitted(self, request: Request, stage: Stage, message: Message) -> None:
         """Pass on what a stage made."""
+        if isinstance(message, Promised):
+            self._promised(request, stage, message)
+            return
         with self.guard.lock:  # what a guard does, faster
             if not request.is_ended:
                 self._pass_on(request, stage, message)
@@ -112,6 +128,36 @@ class Flow:
         if self.guard.abandoned:
             self.guard.see_to_it()
         self._tell(request)
+
+    def _promised(self, request: Request, stage: Stage, message: Promised) -> None:
+        """Note that a stage has done its work, and wait, without a thread, for what it made."""
+        with self.guard:
+            request.work -= 1
+            request.promised += not request.is_ended
+            self._finish_idle(request)
+        self._tell(request)
+        self._await(request, message, lambda kept: self._pass_on(request, stage, kept))
+
+    def _await(self, request: Request, message: Promised, go_on: Callable[[Message], None]) -> None:
+        """Have a step made, under the lock, once promises are kept, unless it ended before."""
+
+        def kept(tree: Any) -> None:
+            try:
+                packed = pack(tree, None)
+            except BaseException as error:
+                self.end(request, error)
+                return
+            if isinstance(packed, Promised):  # a future of a future
+                self._await(request, packed, go_on)
+                return
+            with self.guard:
+                if not request.is_ended:
+                    request.promised -= 1
+                    go_on(packed)
+                    self._finish_idle(request)
+            self._tell(request)
+
+        message.when_kept(kept, lambda error: self.end(request, error))
 
     def failed(self, request: Request, stage: Stage, error: BaseException) -> None:
         """End a request with the error of a stage, or note that the stage has let go of it."""
@@ -248,6 +294,7 @@ class Flow:
             return []
         request.is_ended, request.error = True, error
         dropped = request.forget()
+        request.promised = 0
         for waiting in (self._door, self._queue):
             if request in waiting:
                 waiting.remove(request)
@@ -267,7 +314,7 @@ class Flow:
             request.space.notify()
 
     def _finish_idle(self, request: Request) -> None:
-        if request.work or request.is_finished:
+        if request.work or request.promised or request.is_finished:
             return
         request.is_finished = True
         self.unfinished.discard(request)

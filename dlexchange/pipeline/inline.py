@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Generator
 from typing import Any, NamedTuple
 
-import anyio.lowlevel
+import anyio
 
 from .._core import Stream
 from .flow import Flow
@@ -17,6 +18,9 @@ from .stage import Stage
 from .threads import finish_one
 
 __all__ = ["Inline"]
+
+_PAUSE = 0.001
+"""Seconds between looks for work, where all there is waits for somebody's future."""
 
 
 class _Run(NamedTuple):
@@ -50,7 +54,7 @@ class Inline:
         for stage in stages:
             stream = None if stage.device is None else streams[stage.device]
             runner = Runner(stage, stream, self.flow, waits=False)  # the caller sets the pace
-            runner.packs = len(streams) > 1 or stage.is_filter or stage in self.flow.sinks
+            runner.records = len(streams) > 1 or stage.is_filter or stage in self.flow.sinks
             self._runners[stage] = runner
             try:
                 runner.open()
@@ -84,12 +88,12 @@ class Inline:
 
     async def turn(self, request: Request) -> None:
         """Do a step; then others may run, and cancellation takes effect."""
-        self._step()
-        await anyio.lowlevel.checkpoint()
+        await anyio.sleep(0 if self._step() else _PAUSE)
 
     def turn_here(self, request: Request, timeout: float | None) -> bool:
         """Do a step."""
-        self._step()
+        if not self._step():
+            time.sleep(_PAUSE)
         return True
 
     def cancel(self, request: Request) -> None:
@@ -110,13 +114,15 @@ class Inline:
             finally:
                 self._turn.release()
 
-    def _step(self) -> None:
+    def _step(self) -> bool:
         with self._turn:
             self._thread = threading.get_ident()
             if self._run is None:
                 self._run = self._next()
-            if self._run is not None:
-                self._advance()
+            if self._run is None:
+                return False
+            self._advance()
+            return True
 
     def _next(self) -> _Run | None:
         for stage, inbox in reversed(list(self.flow.inboxes.items())):

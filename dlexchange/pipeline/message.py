@@ -15,6 +15,7 @@ from .._core import Stream, Tensor, convert, from_dlpack
 from ..device import Device, DeviceType
 from ..errors import CopyError, StreamError
 from ..tree import map_tree
+from .promises import Promised, is_promise
 
 __all__ = ["Message", "pack", "unpack"]
 
@@ -39,13 +40,15 @@ class Parcel:
         self.kind = kind
 
 
-def pack(tree: Any, stream: Stream | None) -> Message:
+def pack(tree: Any, stream: Stream | None, *, records: bool = True) -> Message:
     """Make a message of what a stage, or a caller, has made in this thread.
 
     Parameters
     ----------
     stream : Stream or None
         What wrote the arrays whose framework does not know.
+    records : bool
+        False: whoever takes it works on that same stream, so that there is nothing to order.
 
     Synchronization
     ---------------
@@ -58,11 +61,17 @@ def pack(tree: Any, stream: Stream | None) -> Message:
     """
     if type(tree) in _HOST_TYPES:
         return tree
-    return map_tree(lambda leaf: _pack(leaf, stream), tree)
+    promises: list[Any] = []
+    made = map_tree(lambda leaf: _pack(leaf, stream, records, promises), tree)
+    return Promised(made, promises) if promises else made
 
 
-def _pack(leaf: Any, stream: Stream | None) -> Any:
+def _pack(leaf: Any, stream: Stream | None, records: bool, promises: list[Any]) -> Any:
     if not is_on_device(leaf):
+        if type(leaf) not in _HOST_TYPES and is_promise(leaf):
+            promises.append(leaf)
+        return leaf
+    if not records:
         return leaf
     if isinstance(leaf, Tensor):
         return Parcel(leaf, Tensor)
@@ -88,7 +97,12 @@ def is_on_device(leaf: Any) -> bool:
 
 
 def unpack(
-    message: Message, device: Device | None = None, framework: Any = None, *, anywhere: bool = False
+    message: Message,
+    device: Device | None = None,
+    framework: Any = None,
+    *,
+    stream: Stream | None = None,
+    anywhere: bool = False,
 ) -> Any:
     """Make arrays of a message, for this thread and its current streams.
 
@@ -98,6 +112,8 @@ def unpack(
         Where the taker works; None: on the host.
     framework : str, module, type or None
         What arrays to make; None: what they were.
+    stream : Stream or None
+        What waits for leaves that know no more than ``wait_on(stream)``.
     anywhere : bool
         Take them where they are.
 
@@ -107,12 +123,16 @@ def unpack(
     """
     if type(message) in _PLAIN_TYPES:
         return message
-    return map_tree(lambda leaf: _unpack(leaf, device, framework, anywhere), message)
+    return map_tree(lambda leaf: _unpack(leaf, device, framework, stream, anywhere), message)
 
 
-def _unpack(leaf: Any, device: Device | None, framework: Any, anywhere: bool) -> Any:
+def _unpack(
+    leaf: Any, device: Device | None, framework: Any, stream: Stream | None, anywhere: bool
+) -> Any:
     if not isinstance(leaf, Parcel):
-        if framework is not None and hasattr(leaf, "__dlpack_device__"):
+        if stream is not None and hasattr(leaf, "wait_on"):
+            leaf.wait_on(stream)
+        if framework is not None and (hasattr(leaf, "__dlpack_device__") or is_on_device(leaf)):
             return convert(leaf, framework)
         return leaf
     tensor = leaf.tensor

@@ -1,8 +1,8 @@
 """Results that are not there yet, of producers whose mechanism nobody here knows.
 
-What has ``wait_on(stream)`` is ordered on the device by itself. What has
-``add_done_callback`` (a future) is waited for by nobody: the message that holds it goes on
-once it is done, and whoever completes it brings that about.
+What has ``wait_on(stream)`` (as `dx.Ready`) is ordered on the device, by itself. What has
+``add_done_callback`` and ``result`` (a future) blocks nobody: the message that holds it goes
+on once it is done, and whoever completes it brings that about.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from ..tree import map_tree
 
-__all__ = ["has_promises", "when_kept"]
+__all__ = ["Promised", "is_promise"]
 
 
 def is_promise(leaf: Any) -> bool:
@@ -20,34 +20,29 @@ def is_promise(leaf: Any) -> bool:
     return hasattr(leaf, "add_done_callback") and hasattr(leaf, "result")
 
 
-def has_promises(tree: Any) -> bool:
-    """Tell whether there is a future in a pytree."""
-    found: list[Any] = []
-    map_tree(lambda leaf: found.append(leaf) if is_promise(leaf) else None, tree)
-    return bool(found)
+class Promised:
+    """A message some of whose leaves are futures."""
 
+    __slots__ = ("promises", "tree")
 
-def when_kept(tree: Any, go_on: Callable[[Any], None], fail: Callable[[Any], None]) -> None:
-    """Call `go_on` with a pytree once its futures are done, their results in their places.
+    def __init__(self, tree: Any, promises: list[Any]) -> None:
+        self.tree = tree
+        self.promises = promises
 
-    `fail` is called with the error of one instead. Both are called in the thread that
-    completes the last future, or here.
-    """
-    waiting: list[Any] = []
-    map_tree(lambda leaf: waiting.append(leaf) if is_promise(leaf) else None, tree)
-    _next(tree, waiting, go_on, fail)
+    def when_kept(
+        self, go_on: Callable[[Any], None], fail: Callable[[BaseException], None]
+    ) -> None:
+        """Call `go_on` with the pytree, results in the places of futures, once all are done.
 
-
-def _next(
-    tree: Any, waiting: list[Any], go_on: Callable[[Any], None], fail: Callable[[Any], None]
-) -> None:
-    if waiting:
-        promise = waiting.pop()
-        promise.add_done_callback(lambda _: _next(tree, waiting, go_on, fail))
-        return
-    try:
-        kept = map_tree(lambda leaf: leaf.result() if is_promise(leaf) else leaf, tree)
-    except BaseException as error:
-        fail(error)
-    else:
-        go_on(kept)
+        Or `fail` with the error of one. In the thread that completes the last, or here.
+        """
+        if self.promises:
+            promise = self.promises.pop()
+            promise.add_done_callback(lambda _: self.when_kept(go_on, fail))
+            return
+        try:
+            kept = map_tree(lambda x: x.result() if is_promise(x) else x, self.tree)
+        except BaseException as error:
+            fail(error)
+        else:
+            go_on(kept)

@@ -40,6 +40,8 @@ class Request:
         It has its outcome, and has given back its ticket.
     work : int
         How many inboxes and stages it is in.
+    promised : int
+        How many messages of it wait for futures.
     room : int or None
         How many more partial results may wait for their consumer. None: nobody wants any.
     """
@@ -62,7 +64,7 @@ class Request:
         self.is_ended = False
         self.is_finished = False
         self.has_ticket = False
-        self.work = 0
+        self.work = self.promised = 0
         self.entered = self.started = 0
         self.joins: dict[Stage, dict[Stage, Message]] = {}
         self.outputs: dict[Stage, Message] = {}

@@ -40,7 +40,7 @@ class Runner:
         self._flow = flow
         self._recorder = flow.recorder
         self.stream = stream
-        self.packs = True
+        self.records = True
         self._waits = waits
         self._deliver = flow.part if waits else flow.part_now
         self._shows_internal = any(stage.is_filter for stage in flow.inboxes)
@@ -89,14 +89,17 @@ class Runner:
             self.context.checkpoint()
             self.enter()
             stage = self.stage
-            arrays = [unpack(message, stage.device, stage.framework) for message in messages]
+            arrays = [
+                unpack(message, stage.device, stage.framework, stream=self.stream)
+                for message in messages
+            ]
             messages.clear()  # whoever called keeps the list
             self._keep_ahead()
             made = self._function(self.context, *arrays)
             del arrays
             if isinstance(made, GeneratorType):
                 made = yield from self._drive(made)
-            message = pack(made, self.stream) if self.packs else made
+            message = pack(made, self.stream, records=self.records)
             self._end_step()
             return message
         except Cancelled:

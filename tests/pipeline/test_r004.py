@@ -15,6 +15,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 
@@ -23,7 +24,7 @@ import dlexchange.pipeline
 from dlexchange.pipeline import Pipeline, SyncPipeline, message
 from dlexchange.testing import Simulation, drain, simulated_cuda
 
-from .support import LOOPS, Gate, all_tickets_are_back, nothing_left, run, spin
+from .support import LOOPS, Gate, all_tickets_are_back, nothing_left, run, spin, until
 
 BLOCKING = ("cuCtxSynchronize", "cuStreamSynchronize", "cuEventSynchronize")
 DIALECTS = ("exchange_api", "dlpack", "cai")
@@ -33,13 +34,17 @@ def frameworks(sim: Simulation) -> list[Any]:
     return [sim.framework(speaks, f"framework_{speaks}") for speaks in DIALECTS]
 
 
-def three_stages(sim: Simulation, lookahead: int = 100, **options: Any) -> Pipeline:
+def three_stages(
+    sim: Simulation, lookahead: int = 100, seen: list[Any] | None = None, **options: Any
+) -> Pipeline:
     """Each stage in another framework, on its own stream: 2x, then +x of the framework."""
     pipe = Pipeline("three", **options)
     stages = []
     for framework in frameworks(sim):
 
         def double(ctx: Any, x: Any) -> Any:
+            if seen is not None:
+                seen.append(type(x))
             return x + x
 
         stages.append(
@@ -66,7 +71,8 @@ def test_r004_1_frameworks_go_on_in_stream_order_without_any_synchronisation(
 ) -> None:
     sim = any_sim
     first, _, last = frameworks(sim)
-    pipe = three_stages(sim, parallel=parallel)
+    seen: list[Any] = []
+    pipe = three_stages(sim, parallel=parallel, seen=seen)
     stream, mine = sim.stream(), sim.stream()
 
     async def main() -> None:
@@ -82,6 +88,7 @@ def test_r004_1_frameworks_go_on_in_stream_order_without_any_synchronisation(
             assert dx.stats().host_waits == waits
             for i, y in enumerate(made):
                 assert isinstance(y, last.array_type)
+                assert seen[3 * i : 3 * i + 3] == [f.array_type for f in frameworks(sim)]
                 assert y.tolist(stream=mine) == (np.full(8, i, np.int32) * 8).tolist()
             all_tickets_are_back(pipe)
 
@@ -369,3 +376,116 @@ def test_r004_no_synchronisation_is_written_in_the_package() -> None:
             if isinstance(node, ast.Attribute) and re.search("synchroni", node.attr):
                 found.append((path.name, node.attr))
     assert found == [("runner.py", "synchronize")]
+
+
+@LOOPS
+@pytest.mark.parametrize("parallel", [True, False], ids=["parallel", "inline"])
+@pytest.mark.parametrize("how", ["kept", "broken", "cancelled"])
+def test_r004_11_a_future_is_joined_by_nobody_that_blocks(
+    loop: str, parallel: bool, how: str
+) -> None:
+    pipe = Pipeline(parallel=parallel, inflight=1 if how == "kept" else 4)
+    promises: list[concurrent.futures.Future[Any]] = []
+    passed: list[int] = []
+
+    @pipe.stage
+    def ask(ctx: Any, x: Any) -> Any:
+        if isinstance(x, str):
+            return x
+        promises.append(concurrent.futures.Future())
+        return {"later": promises[-1], "now": x}
+
+    @pipe.stage
+    def use(ctx: Any, x: Any) -> Any:
+        passed.append(1)
+        return x
+
+    ask >> use
+    made: list[Any] = []
+
+    async def main() -> None:
+        given: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        async with pipe, anyio.create_task_group() as group:
+
+            async def request() -> None:
+                try:
+                    made.append(await pipe(given))
+                except ZeroDivisionError as error:
+                    made.append(error)
+
+            group.start_soon(request)
+            await until(lambda: pipe._engine.flow.unfinished)
+            assert await pipe("plain") == "plain", "the stages are free meanwhile"
+            given.set_result(np.arange(2))
+            await until(lambda: promises)
+            assert len(passed) == 1
+            if how == "kept":
+                threading.Thread(target=promises[0].set_result, args=(np.ones(2),)).start()
+            elif how == "broken":
+                promises[0].set_exception(ZeroDivisionError("no"))
+            else:
+                assert await pipe("plain") == "plain"
+                group.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await until(lambda: not pipe._engine.flow.unfinished)
+                    promises[0].set_result(None)
+            with anyio.CancelScope(shield=True):
+                await until(lambda: not pipe._engine.flow.unfinished)
+            all_tickets_are_back(pipe)
+
+    with nothing_left():
+        run(loop, main)
+    if how == "kept":
+        assert made[0]["now"].tolist() == [0, 1]
+        assert made[0]["later"].tolist() == [1, 1]
+    elif how == "broken":
+        assert isinstance(made.pop(), ZeroDivisionError)
+    else:
+        assert made == []
+
+
+def test_r004_11_what_can_only_be_waited_on_is_ordered_on_the_stages_stream(
+    sim: Simulation,
+) -> None:
+    framework = sim.framework()
+    stream = sim.stream()
+    seen: list[Any] = []
+    pipe = Pipeline()
+
+    @pipe.stage(device="cuda:0")
+    def look(ctx: Any, x: Any) -> Any:
+        seen.append(ctx.stream.query())
+        return None
+
+    latch = sim.latch(stream)
+    array = framework.array(4, "int32", stream=stream, fill=1)
+    with pipe.sync() as p:
+        p(dx.ready(dx.Stream.from_handle("cuda:0", stream.handle, owner=stream)))
+        assert seen == [False], "its stream does not wait"
+        latch.open()
+    del array
+
+
+def test_r004_12_the_host_is_waited_for_only_where_a_producer_has_no_stream(
+    sim: Simulation,
+) -> None:
+    jnp = pytest.importorskip("jax.numpy")
+    framework = sim.framework()
+    stream = sim.stream()
+    pipe = Pipeline()
+    pipe.stage(lambda ctx, x: x["host"].sum() + 1, name="sum", device="cuda:0", framework=None)
+    with pipe.sync() as p, framework.use_stream(stream):
+        waits, blocking = dx.stats().host_waits, blocking_calls(sim)
+        x = framework.array(4, "int32", fill=1)
+        assert float(p({"host": jnp.ones(4), "device": x})) == 5
+        assert (dx.stats().host_waits, blocking_calls(sim)) == (waits, blocking)
+        del x
+    host = Pipeline()
+    host.stage(lambda ctx, x: x, name="as numpy", framework="numpy")
+    with host.sync() as p:
+        big = jnp.ones((500, 500))
+        for _ in range(8):
+            big = big @ big / 500
+        before = blocking_calls(sim)
+        assert p(big).shape == (500, 500)  # waits for jax, in the stage's thread
+        assert blocking_calls(sim) == before
