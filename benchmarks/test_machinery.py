@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -188,6 +189,16 @@ def test_every_picture_is_there_in_both_themes_and_forms() -> None:
         for theme in plots.THEMES
         for suffix in ("svg", "png")
     }
+
+
+@pytest.mark.parametrize("name", plots.PICTURES)
+def test_picture_shows_the_committed_result(name: str, tmp_path: Path) -> None:
+    version = pytest.importorskip("matplotlib").__version__
+    committed = (plots.PLOTS / f"{name}-light.svg").read_text()
+    if f"Matplotlib v{version}" not in committed:
+        pytest.skip(f"the committed picture was drawn by another Matplotlib than {version}")
+    drawn, _ = plots.draw(name, "light", tmp_path)
+    assert drawn.read_text() == committed, "run python -m benchmarks.plots"
 
 
 def test_all_runs_a_command_for_each_committed_result() -> None:
