@@ -282,8 +282,10 @@ dlx_status dlx_event_park(dlx_event *event, dlx_drop_fn drop, DLX_TAKE void *arg
  * once, before the first release; NULL, NULL for none. */
 void dlx_reaper_configure(bool (*enter)(void), void (*leave)(void));
 
-/* Run, in the calling thread, drops that are due (at most `limit`), and return how
- * many. For calls that happen to come by; never nests. Drives. */
+/* Look at no more than `limit` tasks that wait, and run those drops that are due in the
+ * calling thread; return how many. For calls that happen to come by: does nothing where
+ * nothing waits, nor more often than every 100 us; never nests. Drives. */
+enum { DLX_REAP_A_FEW = 4 };
 size_t dlx_reap(size_t limit);
 
 /* For tests: wait until nothing is parked, held, deferred or pending, or the time is
@@ -387,6 +389,7 @@ typedef struct dlx_counters {
     uint64_t edges;          /* release edges made */
     uint64_t parked;         /* releases waiting for their event now */
     uint64_t parked_ever;    /* releases ever parked */
+    uint64_t reaped;         /* of these, ended by a call that came by (dlx_reap) */
     uint64_t held;           /* releases waiting for a capture to end now */
     uint64_t deferred;       /* releases left to the reaper, not yet looked at */
     uint64_t leaked;         /* releases given up */

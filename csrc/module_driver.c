@@ -254,6 +254,7 @@ dlx_counters_into(PyObject *dict)
         {"edges", c.edges},
         {"parked", c.parked},
         {"parked_ever", c.parked_ever},
+        {"reaped", c.reaped},
         {"held", c.held},
         {"deferred", c.deferred},
         {"refused", c.refused},

@@ -36,20 +36,21 @@
     X(22, check_fires, "the driver is asked about events of a capture")
 
 /* The same for the upper half, which only the tests in Python reach. */
-#define DLX_UPPER_MUTANT_LIST(Y)                                                 \
-    Y(101, tensor_event, "a Tensor carries no ready event")                      \
-    Y(102, export_wait, "__dlpack__ does not make the consumer's stream wait")   \
-    Y(103, add_consumer, "a further consumer stream is forgotten")               \
-    Y(104, interface_wait, "the stream that a Tensor's interface names is idle") \
-    Y(105, lease_thread, "handle 2 of two threads counts as the first one's")    \
-    Y(106, lease_release, "a lease is released without a look at its streams")   \
-    Y(107, in_flight, "a copy to the host does not keep its source")             \
-    Y(108, hand_off, "a hand-off between two known streams pushes nothing")      \
-    Y(109, named_push, "dx.push does nothing")                                   \
-    Y(110, record_stream, "dx.record_stream finds nothing to note")              \
-    Y(111, find_edge, "an edge is made whichever stream the memory is from")     \
-    Y(112, interface_return, "a Tensor's interface has no way back")             \
-    Y(113, described_push, "an export orders nothing that its description names")
+#define DLX_UPPER_MUTANT_LIST(Y)                                                  \
+    Y(101, tensor_event, "a Tensor carries no ready event")                       \
+    Y(102, export_wait, "__dlpack__ does not make the consumer's stream wait")    \
+    Y(103, add_consumer, "a further consumer stream is forgotten")                \
+    Y(104, interface_wait, "the stream that a Tensor's interface names is idle")  \
+    Y(105, lease_thread, "handle 2 of two threads counts as the first one's")     \
+    Y(106, lease_release, "a lease is released without a look at its streams")    \
+    Y(107, in_flight, "a copy to the host does not keep its source")              \
+    Y(108, hand_off, "a hand-off between two known streams pushes nothing")       \
+    Y(109, named_push, "dx.push does nothing")                                    \
+    Y(110, record_stream, "dx.record_stream finds nothing to note")               \
+    Y(111, find_edge, "an edge is made whichever stream the memory is from")      \
+    Y(112, interface_return, "a Tensor's interface has no way back")              \
+    Y(113, described_push, "an export orders nothing that its description names") \
+    Y(114, reap, "no hand-off looks at what is parked")
 
 enum {
 #define DLX_MUTANT_ENUM(number, name, text) DLX_MUTANT_##name = number,

@@ -312,6 +312,10 @@ synchronise(dlx_state *state, const dlx_request *request, dlx_source *source,
     dlx_source_own_dims(source);
     Py_BEGIN_ALLOW_THREADS
     status = drive(order, to_tensor, host, request->stream != NULL, ready, &error);
+    if (status == DLX_OK &&
+        !DLX_MUTATED(reap)) { /* memory that is parked comes back while it is wanted */
+        (void)dlx_reap(DLX_REAP_A_FEW);
+    }
     Py_END_ALLOW_THREADS
     if (status != DLX_OK) {
         dlx_raise_driver(state, &error);

@@ -37,6 +37,7 @@ struct dlx_task {
 /* One round of looking: what it has learnt and done, and the context it is in. */
 struct dlx_sweep {
     bool is_watch_due; /* a second has passed: look for lost contexts */
+    size_t n_examined;
     size_t n_done;
     size_t n_due; /* of these, with a drop */
     dlx_context *inside;

@@ -11,7 +11,7 @@
 #include "reaper.h"
 
 enum { BATCH = DLX_REAPER_BATCH, N_LANES = 64 };
-static const int64_t WATCH_NS = 1000000000;
+static const int64_t WATCH_NS = 1000000000, REAP_NS = 100000;
 
 /* Tasks of one key in order, so that the first to be kept ends the lane. Lane 0 takes
  * all others, in any order: a sweep costs the number of lanes, not of tasks that wait.
@@ -24,8 +24,10 @@ typedef struct lane {
 
 static pthread_mutex_t sweeping = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic(dlx_task *) inbox; /* newest first */
-static lane lanes[N_LANES];       /* under `sweeping`, as is next_watch */
+static lane lanes[N_LANES];       /* under `sweeping`, as are the next two */
 static int64_t next_watch;
+static size_t next_lane;          /* behind it the next dlx_reap begins */
+static _Atomic int64_t next_reap; /* when another one is worth its queries */
 static bool (*_Atomic enter_drops)(void);
 static void (*_Atomic leave_drops)(void);
 
@@ -47,14 +49,16 @@ dlx_task_count_as(dlx_task *task, size_t gauge)
     task->gauge = gauge;
 }
 
+/* Counted until nothing is left of it: dlx_drain goes by that. */
 static void
 finish_task(dlx_task *task, bool is_leaked)
 {
+    size_t gauge = task->gauge;
     if (is_leaked && task->drop != NULL) {
         DLX_COUNT(leaked);
     }
-    atomic_fetch_sub(&dlx_counts[task->gauge], 1);
     task->destroy(task);
+    atomic_fetch_sub(&dlx_counts[gauge], 1);
 }
 
 void
@@ -181,8 +185,9 @@ examine_lane(lane *own, dlx_sweep *sweep, size_t limit, dlx_task **due_end)
 {
     dlx_task **place = &own->first;
     dlx_task *kept = NULL;
-    while (*place != NULL && sweep->n_due < limit) {
+    while (*place != NULL && sweep->n_examined < limit) {
         dlx_task *task = *place;
+        sweep->n_examined++;
         bool is_orphan = task->generation != dlx_gpu_generation();
         dlx_task_verdict verdict = task->examine(task, sweep, is_orphan);
         if (verdict == DLX_TASK_KEEP) {
@@ -210,20 +215,27 @@ examine_lane(lane *own, dlx_sweep *sweep, size_t limit, dlx_task **due_end)
     return due_end;
 }
 
-/* Under `sweeping`. Returns what is to be dropped. */
+static int64_t
+now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Under `sweeping`. Examine at most `limit` tasks; return what is to be dropped. */
 static dlx_task *
 examine_all(dlx_sweep *sweep, size_t limit)
 {
     dlx_task *due = NULL, **due_end = &due;
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    int64_t now = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+    int64_t now = now_ns();
     if (now >= next_watch) {
         sweep->is_watch_due = true;
         next_watch = now + WATCH_NS;
     }
-    for (size_t i = 0; i < N_LANES; i++) {
-        due_end = examine_lane(&lanes[i], sweep, limit, due_end);
+    for (size_t i = 0; i < N_LANES && sweep->n_examined < limit; i++) {
+        next_lane = (next_lane + 1) % N_LANES;
+        due_end = examine_lane(&lanes[next_lane], sweep, limit, due_end);
     }
     leave_context(sweep);
     return due;
@@ -256,13 +268,12 @@ sweep_locked(dlx_sweep *sweep, size_t limit)
             dlx_relaxed_enter(gpus[i], &modes[i]);
         }
     }
-    dlx_task *due = examine_all(sweep, limit);
+    run_drops(examine_all(sweep, limit)); /* deleters drive, too */
     for (int i = 0; i < 2; i++) {
         if (gpus[i] != NULL) {
             dlx_relaxed_leave(gpus[i], modes[i]);
         }
     }
-    run_drops(due);
 }
 
 size_t
@@ -306,8 +317,11 @@ size_t
 dlx_reap(size_t limit)
 {
     dlx_sweep sweep = {0};
-    if (dlx_tasks_waiting() != 0) {
+    int64_t now = dlx_tasks_waiting() != 0 ? now_ns() : 0;
+    int64_t due = atomic_load_explicit(&next_reap, memory_order_relaxed);
+    if (now > due && atomic_compare_exchange_strong(&next_reap, &due, now + REAP_NS)) {
         try_sweep(&sweep, limit);
+        DLX_COUNT_BY(reaped, sweep.n_due);
     }
     return sweep.n_due;
 }

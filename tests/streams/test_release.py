@@ -1,0 +1,103 @@
+"""Parked memory: who looks at it, and what its deleter may do meanwhile."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from typing import Any
+
+import pytest
+
+import dlexchange as dx
+from dlexchange.testing import Simulation, drain
+
+from .conftest import other, warm
+
+
+class Owner:
+    """Memory that its deleter frees with a call that no capture allows beside it."""
+
+    def __init__(self, sim: Simulation) -> None:
+        self.sim, self.freed_by = sim, list[int]()
+        self.address = ctypes.c_uint64()
+        with sim.on_device(0):
+            sim.driver("cuMemAlloc_v2", ctypes.byref(self.address), 64)
+
+    def array(self) -> Any:
+        owner = self
+
+        class Array:
+            __cuda_array_interface__ = {  # noqa: RUF012
+                "shape": (16,),
+                "typestr": "<i4",
+                "data": (owner.address.value, False),
+                "version": 3,
+                "stream": None,
+            }
+
+            def __del__(self) -> None:
+                owner.freed_by.append(threading.get_ident())
+                with owner.sim.on_device(0):
+                    owner.sim.driver("cuMemFree_v2", owner.address)
+
+        return Array()
+
+
+@pytest.mark.parametrize("mode", ["global", "thread_local"])
+def test_deleter_of_parked_memory_leaves_a_capture_alone(sim: Simulation, mode: str) -> None:
+    owner, c, unrelated = Owner(sim), sim.stream(), sim.stream()
+    t = dx.from_dlpack(owner.array())
+    t.record_stream(c)
+    latch = sim.latch(c)
+    t.close()
+    assert dx.stats().parked == 1
+    unrelated.begin_capture(mode)
+    latch.open()
+    drain()
+    assert len(owner.freed_by) == 1
+    assert unrelated.capture_status == "active"
+    unrelated.end_capture().destroy()
+
+
+def test_hand_off_looks_at_what_is_parked(sim: Simulation) -> None:
+    warm(sim)
+    consumer = other(sim)
+    p, c = sim.stream(), sim.stream()
+    x = sim.array(4, stream=p, fill=1)
+
+    def hand_off() -> None:
+        with sim.framework().use_stream(p), consumer.use_stream(c):
+            dx.convert(x, consumer.array_type)
+
+    before = dx._core._stats()["reaped"]
+    for _ in range(100):  # the reaper may be quicker, but not always
+        busy = sim.stream()
+        t = dx.from_dlpack(sim.array(4, stream=p, fill=1, speaks="dlpack"))
+        t.record_stream(busy)
+        latch = sim.latch(busy)
+        t.close()
+        for _ in range(50):
+            hand_off()
+        assert dx.stats().parked == 1
+        latch.open()
+        for _ in range(1000):
+            if dx.stats().parked == 0:
+                break
+            hand_off()
+        assert dx.stats().parked == 0
+        if dx._core._stats()["reaped"] > before:
+            break
+    assert dx._core._stats()["reaped"] > before
+
+
+def test_hand_off_asks_nothing_where_nothing_is_parked(sim: Simulation) -> None:
+    warm(sim)
+    p, c = sim.stream(), sim.stream()
+    x = sim.array(4, stream=p, fill=1)
+    consumer = other(sim)
+    with sim.framework().use_stream(p), consumer.use_stream(c):
+        for _ in range(100):
+            sim.reset_calls()
+            y = dx.convert(x, consumer.array_type)
+            assert sim.calls["cuEventQuery"] == 0
+            del y
