@@ -9,7 +9,6 @@ import weakref
 
 import numpy as np
 import pytest
-import torch
 from authors.ctypes_library import Field
 from authors.pure_python import Grid
 from support import dlpack
@@ -29,6 +28,7 @@ def test_consumers_see_the_values(author, read):
 
 @pytest.mark.parametrize("author", [Grid, Field])
 def test_torch_shares_the_memory(author):
+    torch = pytest.importorskip("torch", reason="absent: torch is not installed")
     made = author(range(6), (2, 3))
     torch.from_dlpack(made).fill_(7)
     assert dx.to_torch(made).tolist() == [[7] * 3] * 2
