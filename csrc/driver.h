@@ -408,4 +408,7 @@ typedef struct dlx_counters {
 
 void dlx_counters_read(dlx_counters *out);
 
+/* Times the calling thread has waited for a device. */
+uint64_t dlx_host_waits_here(void);
+
 #endif

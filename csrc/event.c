@@ -160,7 +160,7 @@ dlx_event_synchronize(dlx_event *event, dlx_error *err)
     if (status != DLX_OK) {
         return status;
     }
-    DLX_COUNT(host_waits);
+    dlx_host_wait_count();
     dlx_side_of_context(&side, event->context);
     dlx_relaxed_enter(gpu, &mode);
     DLX_CALL_ON_SIDE(&side, code, gpu->call.event_synchronize(event->native));

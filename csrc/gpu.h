@@ -378,6 +378,9 @@ dlx_status dlx_side_record(dlx_side *side, DLX_GIVE dlx_event **out,
 dlx_status dlx_side_wait(dlx_side *side, const dlx_event *event,
                          DLX_NULL dlx_error *err);
 dlx_status dlx_side_query(dlx_side *side, DLX_NULL dlx_error *err);
+/* Note that this thread is about to wait for a device. */
+void dlx_host_wait_count(void);
+
 dlx_status dlx_side_synchronize(dlx_side *side, DLX_NULL dlx_error *err);
 
 /* Record on one side and wait on the other with a pooled event; captures are not asked.

@@ -257,13 +257,28 @@ dlx_side_query(dlx_side *side, dlx_error *err)
                : dlx_gpu_fail(gpu, DLX_CALL_stream_query, code, err);
 }
 
+static _Thread_local uint64_t waits_here;
+
+void
+dlx_host_wait_count(void)
+{
+    DLX_COUNT(host_waits);
+    waits_here++;
+}
+
+uint64_t
+dlx_host_waits_here(void)
+{
+    return waits_here;
+}
+
 dlx_status
 dlx_side_synchronize(dlx_side *side, dlx_error *err)
 {
     dlx_gpu *gpu = side->context->gpu;
     void *stream = (void *)side->stream.handle;
     int code = DLX_GPU_SUCCESS, mode;
-    DLX_COUNT(host_waits);
+    dlx_host_wait_count();
     dlx_relaxed_enter(gpu, &mode);
     DLX_CALL_ON_SIDE(side, code, gpu->call.stream_synchronize(stream));
     dlx_relaxed_leave(gpu, mode);

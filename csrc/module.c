@@ -137,6 +137,8 @@ static PyMethodDef functions[] = {
      PyDoc_STR("For tests: forget drivers, pools and contexts.")},
     {"_copy_to_host", dlx_py_copy_to_host, METH_O,
      PyDoc_STR("_copy_to_host(tensor) -> (Tensor on the host, Event of the copy).")},
+    {"_host_waits", dlx_py_host_waits, METH_NOARGS,
+     PyDoc_STR("Times this thread has waited for a device.")},
     {"_park", dlx_py_park, METH_O,
      PyDoc_STR("Release this Tensor's memory by park, never by an edge.")},
     {"_drain", dlx_py_drain, METH_VARARGS,

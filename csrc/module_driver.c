@@ -192,6 +192,13 @@ dlx_py_driver_reset(PyObject *module, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+PyObject *
+dlx_py_host_waits(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    return PyLong_FromUnsignedLongLong(dlx_host_waits_here());
+}
+
 /* _park(tensor): for memory whose producer's stream must not wait for its consumers. */
 PyObject *
 dlx_py_park(PyObject *module, PyObject *x)

@@ -16,6 +16,7 @@ PyObject *dlx_py_driver_info(PyObject *module, PyObject *device_type);
 PyObject *dlx_py_driver_load(PyObject *module, PyObject *device_type);
 PyObject *dlx_py_driver_reset(PyObject *module, PyObject *unused);
 PyObject *dlx_py_copy_to_host(PyObject *module, PyObject *tensor);
+PyObject *dlx_py_host_waits(PyObject *module, PyObject *unused);
 PyObject *dlx_py_park(PyObject *module, PyObject *tensor);
 PyObject *dlx_py_drain(PyObject *module, PyObject *args);
 PyObject *dlx_py_stop(PyObject *module, PyObject *unused);

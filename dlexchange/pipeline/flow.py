@@ -34,6 +34,8 @@ class Flow:
     ----------
     tickets : int
         How many are free.
+    is_strict : bool
+        Whether a stage that makes its thread wait for a device has failed.
     working : dict
         For those who look on: what number of request each stage works on, and its step.
     """
@@ -47,6 +49,7 @@ class Flow:
         self.unfinished: set[Request] = set()
         self.counts = {"finished": 0, "failed": 0, "cancelled": 0}
         self.recorder = recorder
+        self.is_strict = False
         self.working: dict[Stage, tuple[int, int]] = {}
         self._name = name
         self._graph = graph

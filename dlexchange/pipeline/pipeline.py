@@ -44,6 +44,9 @@ class Pipeline:
         How many more are accepted by `submit` before it waits.
     parallel : bool
         False: no threads and one stream a device; whoever waits does the work.
+    strict : bool
+        True: a stage function that makes its thread wait for a device, through dlexchange,
+        has failed: StreamError. Else such waits are counted, in ``dx.stats().host_waits``.
     keep : int
         How many events are kept for `trace` and `draw`, the newest; 0 for none.
 
@@ -60,6 +63,7 @@ class Pipeline:
         inflight: int = 4,
         queue: int = 64,
         parallel: bool = True,
+        strict: bool = False,
         keep: int = 10_000,
     ) -> None:
         if inflight < 1 or queue < 0:
@@ -68,6 +72,7 @@ class Pipeline:
         self._inflight = inflight
         self._queue = queue
         self._is_parallel = parallel
+        self._is_strict = strict
         self._keep = keep
         self._recorder: Recorder | None = None
         self._graph = Graph()
@@ -323,6 +328,7 @@ class Pipeline:
         learn_host_types()
         self._recorder = Recorder(self._keep)
         flow = Flow(self.name, self._graph, self._inflight, self._queue, self._recorder)
+        flow.is_strict = self._is_strict
         self._engine = Threads(flow, self.name, changed) if self._is_parallel else Inline(flow)
         self._listener = Listener(self.name)
         return self._engine

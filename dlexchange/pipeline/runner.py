@@ -8,8 +8,8 @@ from collections.abc import Callable, Generator
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from .._core import Event, Stream
-from ..errors import Cancelled, DeviceLost, ExchangeError
+from .._core import Event, Stream, _host_waits
+from ..errors import Cancelled, DeviceLost, ExchangeError, StreamError
 from .context import Context, Partial
 from .currents import Currents
 from .message import Message, pack, unpack
@@ -44,6 +44,7 @@ class Runner:
         self._waits = waits
         self._deliver = flow.part if waits else flow.part_now
         self._shows_internal = any(stage.is_filter for stage in flow.inboxes)
+        self._waited = 0
         self._ahead: deque[tuple[Event, int, int]] = deque()
         self._currents = Currents(stream)
         self._function: Callable[..., Any] = stage.function
@@ -95,10 +96,13 @@ class Runner:
             ]
             messages.clear()  # whoever called keeps the list
             self._keep_ahead()
+            self._waited = _host_waits()
             made = self._function(self.context, *arrays)
             del arrays
             if isinstance(made, GeneratorType):
                 made = yield from self._drive(made)
+            else:
+                self._check_strict()
             message = pack(made, self.stream, records=self.records)
             self._end_step()
             return message
@@ -130,10 +134,13 @@ class Runner:
     def _drive(self, generator: Generator[Any, None, Any]) -> Generator[None, None, Any]:
         try:
             while True:
+                self._waited = _host_waits()
                 try:
                     said = next(generator)
                 except StopIteration as stop:
+                    self._check_strict()
                     return stop.value
+                self._check_strict()
                 self._end_step()
                 if isinstance(said, Partial):
                     self.context.emit(said)
@@ -154,6 +161,13 @@ class Runner:
         if request.room is not None and (self._shows_internal or not partial.is_internal):
             part = Part(None, self.stage.name, partial.step, False)
             self._deliver(request, part, pack(partial.value, self.stream))
+
+    def _check_strict(self) -> None:
+        if self._flow.is_strict and _host_waits() > self._waited:
+            raise StreamError(
+                f"stage {self.stage.name!r} made its thread wait for a device, and the pipeline "
+                "is strict: await dx.host(x) outside, or let a stage of the device do it"
+            )
 
     def _begin_step(self, request: Request) -> None:
         number, step = self._flow.working.get(self.stage, (0, 0))

@@ -489,3 +489,35 @@ def test_r004_12_the_host_is_waited_for_only_where_a_producer_has_no_stream(
         before = blocking_calls(sim)
         assert p(big).shape == (500, 500)  # waits for jax, in the stage's thread
         assert blocking_calls(sim) == before
+
+
+@pytest.mark.parametrize("parallel", [True, False], ids=["parallel", "inline"])
+@pytest.mark.parametrize("generator", [True, False], ids=["generator", "function"])
+def test_r000_10_waits_for_a_device_are_counted_and_strict_pipelines_refuse_them(
+    sim: Simulation, parallel: bool, generator: bool
+) -> None:
+    framework = sim.framework()
+    stream = sim.stream()
+
+    def fetch(ctx: Any, x: Any) -> Any:
+        return dx.to_numpy(x, copy=True).sum()
+
+    def fetch_later(ctx: Any, x: Any) -> Any:
+        yield
+        yield ctx.partial(dx.to_numpy(x, copy=True).sum())
+        return 4
+
+    for strict in (False, True):
+        pipe = Pipeline(parallel=parallel, strict=strict)
+        pipe.stage(fetch_later if generator else fetch, name="fetch", device="cuda:0")
+        with pipe.sync() as p, framework.use_stream(stream):
+            x = framework.array(4, "int32", fill=1)
+            waits = dx.stats().host_waits
+            if strict:
+                with pytest.raises(dx.StreamError, match="pipeline is strict"):
+                    p(x)
+            else:
+                assert p(x) == 4
+            assert dx.stats().host_waits == waits + 1
+            all_tickets_are_back(pipe)
+            del x
