@@ -171,8 +171,8 @@ def place(x: Any, device: Any, stream: Any, copy: bool | None) -> Any:
             f"x is on {here}: putting it on {wanted} needs a copy, and copy=False forbids it"
         )
     if here.type == DeviceType.ONE_API and wanted.type == DeviceType.CPU:
-        if hasattr(x, "sycl_queue"):  # the copy comes behind all that is there, whoever's it is
-            current(x, None).record()
+        if hasattr(x, "sycl_queue"):  # its copy waits for dpnp's own work only
+            current(x, None).synchronize()
         capsule = x.__dlpack__(max_version=(1, 3), dl_device=tuple(wanted), copy=copy)
         _count_copy()
         return from_dlpack(capsule)

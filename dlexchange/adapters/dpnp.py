@@ -40,8 +40,7 @@ def make(tensor: Any, to: Any) -> Any:
     import dpnp
 
     if tensor.device.type != DeviceType.CPU:
-        array = dpnp.from_dlpack(_Ordered(tensor, _on.queue))
-        return array if array.sycl_queue == _on.queue else _moved(array, tensor, _on.queue)
+        return _view(tensor, _on.queue)
     if not tensor.is_copied:
         raise CopyError("dpnp takes SYCL memory only: pass copy=True to copy host memory")
     from .._core import to_numpy
@@ -62,41 +61,33 @@ def on_stream(to: Any, device: Any, stream: Any) -> Iterator[Any]:
         _on.queue = None
 
 
-def _moved(array: Any, tensor: Any, queue: Any) -> Any:
-    """View an array on another queue; dpnp itself gives whatever it imports the default one."""
+def _view(tensor: Any, queue: Any) -> Any:
+    """View the memory of a Tensor on a queue, which waits for it.
+
+    dpnp's own ``from_dlpack`` gives all that it imports the device's default queue, and
+    refuses some negative strides.
+    """
     import dpctl.memory
     import dpnp
 
-    if array.size == 0:
-        return array.to_device(queue)
-    extents = [(n - 1) * step for n, step in zip(array.shape, array.strides, strict=True)]
+    capsule = tensor.__dlpack__(stream=queue, max_version=(1, 3))
+    dtype = dpnp.dtype(tensor.dtype.name)
+    if 0 in tensor.shape:
+        return dpnp.empty(tensor.shape, dtype=dtype, sycl_queue=queue)
+    steps = [step * dtype.itemsize for step in tensor.strides]
+    extents = [(n - 1) * step for n, step in zip(tensor.shape, steps, strict=True)]
     low, high = sum(min(0, e) for e in extents), sum(max(0, e) for e in extents)
-    usm = Usm(tensor.data_ptr + low, high - low + array.itemsize, queue, owner=array)
-    moved = dpnp.ndarray(
-        array.shape,
-        dtype=array.dtype,
+    usm = Usm(tensor.data_ptr + low, high - low + dtype.itemsize, queue, owner=capsule)
+    array = dpnp.ndarray(
+        tensor.shape,
+        dtype=dtype,
         buffer=dpctl.memory.as_usm_memory(usm),
-        offset=-low // array.itemsize,
-        strides=array.strides,
+        offset=-low // dtype.itemsize,
+        strides=tuple(steps),
     )
-    moved.flags.writable = array.flags.writable
-    return moved
-
-
-class _Ordered:
-    """A Tensor as dpnp asks for it: without a stream, though it has one."""
-
-    def __init__(self, tensor: Any, queue: Any) -> None:
-        self._tensor = tensor
-        self._queue = queue
-
-    def __dlpack__(self, **asked: Any) -> Any:
-        asked["stream"] = self._queue
-        return self._tensor.__dlpack__(**asked)
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        device: tuple[int, int] = self._tensor.__dlpack_device__()
-        return device
+    if tensor.readonly:
+        array.flags.writable = False
+    return array
 
 
 def report(module: ModuleType) -> Report:

@@ -1,9 +1,12 @@
 """SYCL (kDLOneAPI) through dpctl: queues are streams, barriers are events.
 
 A barrier's event completes when all that was in the queue before it has; a barrier that
-depends on an event holds all that comes behind it. Both are so for out-of-order queues as
-for in-order ones. Events are carried by whoever waits for them: dpctl's own order manager,
-which differs between releases and is shared between threads, is not used.
+depends on an event holds the kernels that come behind it. Both are so for out-of-order
+queues as for in-order ones. Copies by ``memcpy`` are another matter: on an out-of-order
+queue the runtime (2026.2, OpenCL) does not hold them behind a barrier. dpnp's own get the
+event through dpctl's order manager, on which nothing else here relies, since it differs
+between releases and is shared between threads; ``queue.memcpy_async`` of one's own must be
+given its events.
 """
 
 from __future__ import annotations
@@ -51,7 +54,9 @@ class SyclBackend:
     def __init__(self) -> None:
         show_cpu()
         import dpctl
+        import dpctl.utils
 
+        self._order_managers = getattr(dpctl.utils, "SequentialOrderManager", None)
         self._queue = dpctl.SyclQueue
         self._complete = dpctl.event_status_type.complete
         self._callbacks: dict[Any, Any] = {}
@@ -82,8 +87,8 @@ class SyclBackend:
         return dpctl.get_device_cached_queue(self._device(device_id))
 
     def create(self, device_id: int) -> Any:
-        """Make an out-of-order queue."""
-        return self._queue(self._device(device_id))
+        """Make an in-order queue: what is copied there comes behind what it waits for."""
+        return self._queue(self._device(device_id), property="in_order")
 
     @staticmethod
     def _device(device_id: int) -> Any:
@@ -103,8 +108,10 @@ class SyclBackend:
         return stream.submit_barrier()
 
     def wait(self, stream: Any, event: Any) -> None:
-        """Submit a barrier that depends on the event."""
-        stream.submit_barrier([event])
+        """Submit a barrier that depends on the event; tell dpnp's copies of it, too."""
+        barrier = stream.submit_barrier([event])
+        if self._order_managers is not None and not stream.is_in_order:
+            self._order_managers[stream].add_event_pair(barrier, barrier)
 
     def query(self, event: Any) -> bool:
         """Ask for the event's execution status."""
@@ -129,7 +136,7 @@ class SyclBackend:
     def _callback_queue(self, event: Any) -> Any:
         queue = self._callbacks.get(0)
         if queue is None:
-            queue = self._callbacks.setdefault(0, self.create(0))
+            queue = self._callbacks.setdefault(0, self._queue(self._device(0)))
         return queue
 
     # ---- memory

@@ -25,9 +25,11 @@ def test_battery(ground: str) -> None:
     why = importlib.import_module(f"backends.grounds.{ground}").Ground.absent()
     if why:
         pytest.skip(f"absent: {why}")
+    own = HERE / f"only_{ground}.py"
+    files = [HERE / "battery.py", *([own] if own.exists() else [])]
     path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / "battery.py"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
         env={**os.environ, "DLX_GROUND": ground, "PYTHONPATH": path},
         capture_output=True,
         text=True,
