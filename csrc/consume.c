@@ -45,6 +45,17 @@ dlx_source_check(dlx_state *state, dlx_source *source)
     return 0;
 }
 
+/* Element sizes are powers of two; a complex number needs the alignment of its half. */
+bool
+dlx_source_is_aligned(const dlx_source *source)
+{
+    DLDataType dtype = source->view.dtype;
+    size_t itemsize = dlx_dtype_itemsize(dtype, dlx_source_is_padded(source));
+    size_t needed = dtype.code == kDLComplex ? itemsize / 2 : itemsize;
+    return needed <= 1 || dtype.lanes != 1 ||
+           ((uintptr_t)dlx_layout_first(&source->view) & (needed - 1)) == 0;
+}
+
 /* ---- copies ---- */
 
 #define LARGE_COPY (1 << 16)

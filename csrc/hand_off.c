@@ -5,6 +5,7 @@
 #include "hand_off.h"
 
 #include "arguments.h"
+#include "fit.h"
 #include "numpy.h"
 #include "produce.h"
 #include "torch.h"
@@ -172,8 +173,9 @@ consumer_for(dlx_state *state, PyObject *to)
     return found;
 }
 
-/* Hand over to what consumer_for() found: a route in C, a callable, or a pair: the
- * table for the consumer's current stream, and a callable for everything else. */
+/* Hand over to what consumer_for() found: a route in C, a callable, or a tuple that
+ * ends in a callable: after a table for the consumer's current stream, or after what
+ * fit.h needs to serve the plain case itself. */
 static PyObject *
 hand_to(dlx_state *state, PyObject *x, PyObject *consumer, dlx_request *request)
 {
@@ -183,14 +185,18 @@ hand_to(dlx_state *state, PyObject *x, PyObject *consumer, dlx_request *request)
         return dlx_hand_off(state, x, request);
     }
     if (PyTuple_Check(consumer)) {
-        if (request->stream == NULL && request->copy != 1) {
+        PyObject *first = PyTuple_GET_ITEM(consumer, 0);
+        bool is_table = PyCapsule_CheckExact(first);
+        if (is_table && request->stream == NULL && request->copy != 1) {
             request->consumer = DLX_TO_EXCHANGE;
             request->managed = true;
-            request->api = PyCapsule_GetPointer(PyTuple_GET_ITEM(consumer, 0),
-                                                "dlpack_exchange_api");
+            request->api = PyCapsule_GetPointer(first, "dlpack_exchange_api");
             return request->api != NULL ? dlx_hand_off(state, x, request) : NULL;
         }
-        consumer = PyTuple_GET_ITEM(consumer, 1);
+        if (!is_table && request->stream == NULL && request->copy < 0) {
+            return dlx_fit_hand_off(state, x, consumer);
+        }
+        consumer = PyTuple_GET_ITEM(consumer, PyTuple_GET_SIZE(consumer) - 1);
     }
     PyObject *copy = request->copy < 0 ? Py_None : request->copy ? Py_True : Py_False;
     PyObject *stream = request->stream != NULL ? request->stream : Py_None;

@@ -64,6 +64,9 @@ dlx_source_is_read_only(const dlx_source *source)
     return (source->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
 }
 
+/* True where the first element lies at a multiple of its own size. */
+bool dlx_source_is_aligned(const dlx_source *source);
+
 /* Reach the memory of `x`. 0, or -1 with an error set and nothing taken. */
 int dlx_source_open(dlx_state *state, PyObject *x, const dlx_request *request,
                     DLX_GIVE dlx_source *source);

@@ -190,17 +190,6 @@ import_own(const DLPackExchangeAPI *api, dlx_source *source)
     return result;
 }
 
-/* Element sizes are powers of two; a complex number needs the alignment of its half. */
-static bool
-is_aligned(const dlx_source *source)
-{
-    DLDataType dtype = source->view.dtype;
-    size_t itemsize = dlx_dtype_itemsize(dtype, dlx_source_is_padded(source));
-    size_t needed = dtype.code == kDLComplex ? itemsize / 2 : itemsize;
-    return needed <= 1 || dtype.lanes != 1 ||
-           ((uintptr_t)dlx_layout_first(&source->view) & (needed - 1)) == 0;
-}
-
 PyObject *
 dlx_torch_make(dlx_state *state, const dlx_request *request, dlx_source *source)
 {
@@ -215,7 +204,7 @@ dlx_torch_make(dlx_state *state, const dlx_request *request, dlx_source *source)
                                     "torch has no negative strides") < 0) {
             return NULL;
         }
-        if (!is_aligned(source) &&
+        if (!dlx_source_is_aligned(source) &&
             dlx_source_copy_because(state, source, request,
                                     "torch needs memory aligned to its elements") < 0) {
             return NULL;

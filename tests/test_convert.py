@@ -8,11 +8,13 @@ import sys
 import types
 import weakref
 
+import ml_dtypes
 import numpy as np
 import pytest
 from support import child
 
 import dlexchange as dx
+from dlexchange.adapters import fit
 
 
 def test_a_framework_without_an_adapter_is_reached_by_its_from_dlpack(
@@ -153,3 +155,27 @@ def test_the_route_into_jax_is_told(breaking: str, note: str) -> None:
         print(notes())
     """
     assert note in child.run(code)
+
+
+def test_memory_that_fits_needs_no_python_but_the_consumers_own(monkeypatch):
+    class Asked(Exception):
+        pass
+
+    def asked(*_arguments):
+        raise Asked
+
+    dx._core._forget_types()
+    monkeypatch.setattr(fit, "_fitted", asked)
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    assert dx.to_numpy(dx.convert(x.T, "tvm_ffi")).tolist() == x.T.tolist()
+    assert dx.convert(x[:0], "tvm_ffi").shape == (0, 4)
+    odd = np.frombuffer(bytearray(13), np.float32, 3, offset=1)
+    fixed = np.zeros(3)
+    fixed.flags.writeable = False
+    small = np.zeros(3, ml_dtypes.int4)
+    for misfit in (odd, fixed, small):
+        with pytest.raises(Asked):
+            dx.convert(misfit, "tvm_ffi")
+    with pytest.raises(Asked):
+        dx.convert(x, "tvm_ffi", copy=True)
+    dx._core._forget_types()

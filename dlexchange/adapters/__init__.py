@@ -122,11 +122,11 @@ _IN_C = {"dlexchange": 0, "numpy": 1, "torch": 2, "jax": 3}
 
 
 def consumer(to: Any) -> Any:
-    """Say how arrays are made for `to`: a number of `_IN_C`, a callable, or a pair.
+    """Say how arrays are made for `to`: a number of `_IN_C`, a callable, or a tuple.
 
-    The callable takes (x, stream, copy). The pair is the capsule of a C exchange API, whose
-    streams are never destroyed, for hand-offs to its current stream, and a callable for the
-    others. Asked once for each name, module and type.
+    The callable takes (x, stream, copy). A tuple ends in one, and serves hand-offs of which
+    nothing else is said before: by the capsule of a C exchange API whose streams are never
+    destroyed, or by what `fit.through` gives. Asked once for each name, module and type.
     """
     name = _framework_name(to)
     if name in _IN_C and not hasattr(to, "framework"):  # those of dlexchange.testing
@@ -136,7 +136,7 @@ def consumer(to: Any) -> Any:
 
         api = getattr(to, "__dlpack_c_exchange_api__", None)
         make = through("simulated", simulated.make, simulated.NEEDS, to, simulated.on_stream)
-        return make if api is None else (api, make)
+        return make if api is None else (api, make[-1])
     adapter = _adapter(name)
     wanted = getattr(adapter, "MODULE", name)
     try:

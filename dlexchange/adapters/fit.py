@@ -47,8 +47,11 @@ def through(
     needs: Needs,
     to: Any,
     on_stream: OnStream | None = None,
-) -> Callable[[Any, Any, bool | None], Any]:
-    """Build the callable that makes arrays of the framework `name` out of any producer.
+) -> Any:
+    """Build the consumer that makes arrays of the framework `name` out of any producer.
+
+    It is a callable that takes (x, stream, copy, producer's name), and where nothing is said
+    and the memory fits as it is, `make` alone: what fit.c takes to do that.
 
     Parameters
     ----------
@@ -61,9 +64,9 @@ def through(
         release is not ordered behind its work.
     """
 
-    def hand_over(x: Any, stream: Any, copy: bool | None) -> Any:
+    def hand_over(x: Any, stream: Any, copy: bool | None, producer: str = "") -> Any:
         vouched = isinstance(stream, int) and stream == -1
-        tensor = _fitted(name, x, -1 if vouched else None, copy, needs)
+        tensor = _fitted(name, x, -1 if vouched else None, copy, needs, producer)
         if on_stream is None and is_outside(tensor):
             tensor = on_host(tensor, copy)
         where = _on(name, on_stream, tensor, to, None if vouched else stream)
@@ -80,7 +83,15 @@ def through(
             _core()._count_copy()
         return array
 
-    return hand_over
+    if needs.copies:
+        return hand_over
+    return (_bits(needs), needs.alignment, make, to, name, hand_over)
+
+
+def _bits(needs: Needs) -> int:
+    """Put needs into the bits of fit.h."""
+    layout = {"any": 0, "forward": 1, "compact": 2}[needs.layout]
+    return layout | needs.keeps_read_only << 2 | needs.keeps_padding << 3
 
 
 def _on(
@@ -128,7 +139,9 @@ def legacy_capsule(tensor: Tensor) -> Any:
     return _core()._legacy_capsule(tensor) if tensor.readonly else tensor.__dlpack__()
 
 
-def _fitted(name: str, x: Any, stream: Any, copy: bool | None, needs: Needs) -> Tensor:
+def _fitted(
+    name: str, x: Any, stream: Any, copy: bool | None, needs: Needs, producer: str
+) -> Tensor:
     if copy is False and needs.copies:
         raise CopyError(f"{name} copies every array it imports, and copy=False forbids it")
     tensor: Tensor = _core().from_dlpack(x, stream=stream, copy=copy)
@@ -145,8 +158,8 @@ def _fitted(name: str, x: Any, stream: Any, copy: bool | None, needs: Needs) -> 
             )
         tensor = _core().from_dlpack(tensor, copy=True)
     if tensor.readonly and not needs.keeps_read_only:
-        producer = (type(x).__module__ or "").partition(".")[0]
-        _core()._warn_read_only(producer, name)
+        shown = producer or (type(x).__module__ or "").partition(".")[0]
+        _core()._warn_read_only(shown, name)
     return tensor
 
 
