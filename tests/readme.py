@@ -48,13 +48,15 @@ def numbers() -> dict[str, str]:
     host = json.loads((ROOT / "benchmarks" / "results" / "host.json").read_text())
     unconditional = [line for line in requires("dlexchange") or [] if "extra ==" not in line]
     symbols = _said("nm", "-D", "--defined-only", core.__file__).splitlines()
-    clauses = _said(sys.executable, "-m", "dlexchange.conformance", "--list").splitlines()
+    counted = _said(sys.executable, "-m", "dlexchange.conformance", "--count")
+    clauses, checked = re.findall(r"(\d+) (?:clauses|with a check)", counted)
     return {
         "dependencies": str(len(unconditional)),
         "symbols": str(sum(" T " in line and "__asan" not in line for line in symbols)),
         "torch-numpy": _ratio(host, "torch -> numpy", "unique", "np.from_dlpack"),
         "numpy-torch": _ratio(host, "numpy -> torch", "", "torch.from_dlpack"),
-        "clauses": str(len(clauses)),
+        "clauses": clauses,
+        "checked": checked,
     }
 
 

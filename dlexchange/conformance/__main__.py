@@ -118,7 +118,8 @@ def say(report: SubjectReport, known: Sequence[Known], everything: bool) -> None
     for verdict in report.verdicts:
         counts[verdict.outcome] += 1
     said = ", ".join(f"{n} {outcome}" for outcome, n in counts.items() if n)
-    print(f"  {said}; in {report.seconds:.1f} s")
+    worked = f"{report.processor_seconds:.1f} s of processor time"
+    print(f"  {said}; in {report.seconds:.1f} s, {worked}")
 
 
 def failing(report: SubjectReport, known: Sequence[Known], strict: bool) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import select as selecting
 import signal
 import subprocess
@@ -38,6 +39,7 @@ class SubjectReport:
     verdicts: list[Verdict] = field(default_factory=list)
     crashes: int = 0
     seconds: float = 0.0
+    processor_seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         """For the report: not the time it took, nor the clauses that have no check."""
@@ -156,7 +158,7 @@ def run(
         With a verdict for every chosen clause.
     """
     chosen = select(clauses)
-    begun = time.monotonic()
+    begun, worked = time.monotonic(), _children_worked()
     last = [c for c in chosen if any(check.at_exit for check in checks_of(c.id))]
     session = Session(spec)
     by_id: dict[str, Verdict] = {}
@@ -166,8 +168,15 @@ def run(
     session.close()
     progress(spec, len(chosen), len(chosen))
     session.report.seconds = time.monotonic() - begun
+    session.report.processor_seconds = _children_worked() - worked
     session.report.verdicts = [by_id[clause.id] for clause in chosen]
     return session.report
+
+
+def _children_worked() -> float:
+    """Processor time of the child processes that have ended, in seconds."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 class Session:
