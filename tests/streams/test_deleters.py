@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Callable
+
 import pytest
 from support import child
 
@@ -13,22 +16,33 @@ import dlexchange as dx
 from dlexchange.testing import drain, simulated_cuda
 from support import native
 from support.dlpack import claim, delete
-def export(sim, c, speaks="dlpack"):
-    t = dx.from_dlpack(sim.array(16, "int32", stream=sim.stream(), fill=7, speaks=speaks))
+def export(sim, c):
+    # memory that c has used: an edge where its producer's stream is known, else a park
+    p = sim.stream()
+    x = sim.array(16, "int32", stream=p, fill=7, speaks=speaks)
+    with x.framework.use_stream(p):
+        t = dx.from_dlpack(x)
     t.record_stream(c)
     managed = claim(t.__dlpack__(stream=-1, max_version=(1, 3)))
     t.close()
     return managed
+def all_is_released():
+    drain()
+    assert dx.stats().live == 0, dx.stats()
+    assert (dx.stats().edges > 0) == (speaks == "exchange_api"), dx.stats()
 """
 
 
-def run(code: str) -> str:
-    import textwrap
-
-    return child.run(BEGIN + textwrap.dedent(code), timeout=60)
+Run = Callable[[str], str]
 
 
-def test_in_a_raw_thread_while_the_gil_is_held() -> None:
+@pytest.fixture(params=["exchange_api", "dlpack"], ids=["edge", "park"])
+def run(request: pytest.FixtureRequest) -> Run:
+    begin = f"speaks = {request.param!r}{BEGIN}"
+    return lambda code: child.run(begin + textwrap.dedent(code), timeout=60)
+
+
+def test_in_a_raw_thread_while_the_gil_is_held(run: Run) -> None:
     done = run(
         """
         with simulated_cuda() as sim:
@@ -36,8 +50,7 @@ def test_in_a_raw_thread_while_the_gil_is_held() -> None:
             native.held.delete_in_raw_thread(ctypes.addressof(managed), 1)  # waits, GIL held
             for _ in range(100):
                 pass
-            drain()
-            assert dx.stats().live == 0, dx.stats()
+            all_is_released()
             assert not sim.findings
         print("ended")
         """
@@ -45,7 +58,7 @@ def test_in_a_raw_thread_while_the_gil_is_held() -> None:
     assert "ended" in done
 
 
-def test_inside_a_callback_of_the_driver() -> None:
+def test_inside_a_callback_of_the_driver(run: Run) -> None:
     done = run(
         """
         with simulated_cuda() as sim:
@@ -53,8 +66,7 @@ def test_inside_a_callback_of_the_driver() -> None:
             managed = export(sim, sim.stream())
             q.host_function(lambda: delete(managed))
             q.synchronize()
-            drain()
-            assert dx.stats().live == 0, dx.stats()
+            all_is_released()
             assert {f.kind for f in sim.findings} <= {"call-in-host-function"}, sim.findings
         print("ended")
         """
@@ -62,7 +74,7 @@ def test_inside_a_callback_of_the_driver() -> None:
     assert "ended" in done
 
 
-def test_while_another_thread_holds_the_gil_and_the_driver_blocks() -> None:
+def test_while_another_thread_holds_the_gil_and_the_driver_blocks(run: Run) -> None:
     done = run(
         """
         with simulated_cuda() as sim:
@@ -74,15 +86,14 @@ def test_while_another_thread_holds_the_gil_and_the_driver_blocks() -> None:
             native.released.delete_here(ctypes.addressof(managed), 1)  # a thread without the GIL
             latch.open()
             waiter.join()
-            drain()
-            assert dx.stats().live == 0, dx.stats()
+            all_is_released()
         print("ended")
         """
     )
     assert "ended" in done
 
 
-def test_after_the_interpreter_has_ended() -> None:
+def test_after_the_interpreter_has_ended(run: Run) -> None:
     done = run(
         """
         context = simulated_cuda()
@@ -98,7 +109,7 @@ def test_after_the_interpreter_has_ended() -> None:
     assert "deleted late" in done
 
 
-def test_in_a_forked_child() -> None:
+def test_in_a_forked_child(run: Run) -> None:
     done = run(
         """
         import warnings
@@ -117,8 +128,7 @@ def test_in_a_forked_child() -> None:
             print("leaked", os.waitstatus_to_exitcode(status))
             delete(managed)
             del t
-            drain()
-            assert dx.stats().live == 0, dx.stats()
+            all_is_released()
         """
     )
     assert "leaked 2" in done
