@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import pytest
+from support import child
 
 import dlexchange as dx
 from dlexchange.testing import Simulation, drain
@@ -101,3 +102,35 @@ def test_hand_off_asks_nothing_where_nothing_is_parked(sim: Simulation) -> None:
             y = dx.convert(x, consumer.array_type)
             assert sim.calls["cuEventQuery"] == 0
             del y
+
+
+def test_release_that_nothing_can_order_is_leaked_counted_and_told_once() -> None:
+    done = child.run(
+        """
+        import warnings
+        import dlexchange as dx
+        from dlexchange.testing import simulated_cuda
+        with simulated_cuda() as sim:
+            p, deleted = sim.stream(), []
+            class Array:
+                def __init__(self):
+                    self.x = sim.array(16, "int32", stream=p, fill=7)
+                    self.__cuda_array_interface__ = dict(
+                        shape=(16,), typestr="<i4", data=(self.x.data_ptr, False), version=3,
+                        stream=p.handle)
+                def __del__(self):
+                    deleted.append(self)
+            for _ in range(3):
+                c = sim.stream()
+                t = dx.from_dlpack(Array())
+                t.record_stream(c)
+                c.destroy()  # too early: now nobody can wait for it
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter("always")
+                    t.close()
+                print(dx.stats().leaked, [w.category.__name__ for w in caught])
+            print("deleted", deleted)
+        """
+    )
+    lines = ["1 ['ResourceWarning']", "2 []", "3 []", "deleted []"]
+    assert done.splitlines()[:4] == lines, done
