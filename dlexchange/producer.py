@@ -23,6 +23,8 @@ class Producer(Protocols):
     ----------
     fixed : bool
         The memory, shape and streams of an object never change. Needs a ``__dict__``.
+    describe : callable or None
+        Takes an object, returns its `Description`; instead of ``__dlexchange__``.
 
     Examples
     --------
@@ -50,8 +52,16 @@ class Producer(Protocols):
     __slots__ = ()
     _dlexchange_fixed: ClassVar[Any]
 
-    def __init_subclass__(cls, *, fixed: bool | None = None, **keywords: Any) -> None:
+    def __init_subclass__(
+        cls,
+        *,
+        fixed: bool | None = None,
+        describe: Callable[[Any], Description] | None = None,
+        **keywords: Any,
+    ) -> None:
         super().__init_subclass__(**keywords)
+        if describe is not None:
+            cls.__dlexchange__ = lambda self: describe(self)  # type: ignore[method-assign]
         if fixed is not None and "_dlexchange_fixed" not in cls.__dict__:
             cls._dlexchange_fixed = True if fixed else None
 

@@ -130,6 +130,19 @@ def test_description_is_asked_at_each_export_or_once_where_it_is_fixed():
         asked.clear()
 
 
+def test_class_may_be_given_a_describer():
+    def say(numbers):
+        array = numbers["array"]
+        return dx.Description(array.ctypes.data, array.shape, array.dtype, owner=array)
+
+    class Numbers(dict, dx.Producer, describe=say):
+        pass
+
+    made = Numbers(array=np.arange(3))
+    for _ in range(2):
+        assert dx.to_numpy(made).tolist() == [0, 1, 2]
+
+
 def test_describer_of_a_class_may_be_replaced():
     class Plain(dx.Producer):
         def __dlexchange__(self):
