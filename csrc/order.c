@@ -76,12 +76,16 @@ wants_tensor(const dlx_request *request)
     return request->consumer == DLX_TO_TENSOR || request->consumer == DLX_TO_JAX;
 }
 
-/* A device type from outside: torch has no streams there that we could tell. */
+/* torch takes pinned and managed memory as host memory only, unless a stream is named;
+ * and of a device type from outside it has no streams that we could tell. */
 static bool
-consumes_on_host(const dlx_request *request, const dlx_order *order)
+consumes_on_host(const dlx_request *request, const dlx_order *order, DLDevice device)
 {
+    bool is_named = request->stream != NULL && !order->vouched;
     return request->consumer == DLX_TO_NUMPY ||
-           (request->consumer == DLX_TO_TORCH && is_outside(order));
+           (request->consumer == DLX_TO_TORCH &&
+            (is_outside(order) ||
+             (dlx_device_is_host(device.device_type) && !is_named)));
 }
 
 int
@@ -104,7 +108,8 @@ dlx_order_begin(dlx_state *state, DLDevice device, const dlx_request *request,
         return dlx_stream_read(state, request->stream, order->streams_on,
                                &order->vouched, named);
     }
-    if ((request->consumer == DLX_TO_TORCH && !is_outside(order)) ||
+    if ((request->consumer == DLX_TO_TORCH &&
+         !consumes_on_host(request, order, device)) ||
         request->consumer == DLX_TO_EXCHANGE) {
         const DLPackExchangeAPI *api =
             request->consumer == DLX_TO_TORCH ? state->torch_api : request->api;
@@ -286,7 +291,7 @@ synchronise(dlx_state *state, const dlx_request *request, dlx_source *source,
 {
     dlx_order *order = &source->order;
     bool to_tensor = wants_tensor(request);
-    bool host = consumes_on_host(request, order);
+    bool host = consumes_on_host(request, order, source->view.device);
     dlx_error error;
     dlx_status status;
     *ready = NULL;
@@ -407,7 +412,7 @@ dlx_order_source(dlx_state *state, const dlx_entry *entry, PyObject *x,
             goto fail;
         }
     }
-    bool host = consumes_on_host(request, order);
+    bool host = consumes_on_host(request, order, device);
     if (host && request->copy != 1 && dlx_order_require_readable(state, source) < 0) {
         goto fail;
     }
@@ -423,7 +428,7 @@ dlx_order_source(dlx_state *state, const dlx_entry *entry, PyObject *x,
         dlx_event_release(ready);
         goto fail;
     }
-    if (host && is_outside(order)) { /* complete, so it is host memory like any other */
+    if (host) { /* complete, so it is host memory like any other */
         source->view.device = (DLDevice){kDLCPU, 0};
     }
     dlx_order_clear(order);

@@ -66,7 +66,7 @@ order_for(dlx_tensor *tensor, PyObject *value)
     dlx_stream_ref consumer = {.is_owned = false};
     dlx_error error;
     dlx_status status = DLX_OK;
-    bool vouched = false;
+    bool vouched = false, waits = false;
     if (tensor->view.device.device_type == kDLCPU) {
         if (value == NULL || value == Py_None) {
             return 0;
@@ -79,6 +79,8 @@ order_for(dlx_tensor *tensor, PyObject *value)
         if (dlx_stream_read(state, value, on, &vouched, &consumer) < 0) {
             return -1;
         }
+    } else if (dlx_device_is_host(tensor->view.device.device_type)) {
+        waits = true; /* the host may read as soon as we return */
     } else if (dlx_stream_default(state, on, &consumer) < 0) {
         return -1;
     }
@@ -86,7 +88,8 @@ order_for(dlx_tensor *tensor, PyObject *value)
         !DLX_MUTATED(export_wait)) {
         dlx_event *ready = dlx_event_keep(lease->ready);
         Py_BEGIN_ALLOW_THREADS
-        status = dlx_event_wait(ready, consumer.stream, &error);
+        status = waits ? dlx_event_synchronize(ready, &error)
+                       : dlx_event_wait(ready, consumer.stream, &error);
         Py_END_ALLOW_THREADS
         dlx_event_release(ready);
     }

@@ -67,7 +67,7 @@ def through(
     def hand_over(x: Any, stream: Any, copy: bool | None, producer: str = "") -> Any:
         vouched = isinstance(stream, int) and stream == -1
         tensor = _fitted(name, x, -1 if vouched else None, copy, needs, producer)
-        if on_stream is None and is_outside(tensor):
+        if on_stream is None and needs_host(tensor):
             tensor = on_host(tensor, copy)
         where = _on(name, on_stream, tensor, to, None if vouched else stream)
         try:
@@ -112,20 +112,12 @@ def _on(
     return nullcontext()
 
 
-#: Memory of the host, and of the drivers that dlexchange itself drives.
-_INSIDE = (
-    DeviceType.CPU,
-    DeviceType.CUDA,
-    DeviceType.CUDA_HOST,
-    DeviceType.CUDA_MANAGED,
-    DeviceType.ROCM,
-    DeviceType.ROCM_HOST,
-)
+def needs_host(tensor: Tensor) -> bool:
+    """Tell whether a consumer without streams of that memory must take it as host memory.
 
-
-def is_outside(tensor: Tensor) -> bool:
-    """Tell whether the memory is of a device type that a backend orders."""
-    return tensor.device.type not in _INSIDE
+    So with pinned and managed memory, and with device types that a backend orders.
+    """
+    return tensor.device.type not in (DeviceType.CPU, DeviceType.CUDA, DeviceType.ROCM)
 
 
 def on_host(tensor: Tensor, copy: bool | None) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import CopyError
 from . import Route
-from .fit import is_outside, legacy_capsule, on_host
+from .fit import legacy_capsule, needs_host, on_host
 from .info import Report
 
 MODULE = "jax"
@@ -138,7 +138,7 @@ def from_device_tensor(tensor: Any, copy: bool | None) -> Any:
     """
     import jax
 
-    if is_outside(tensor):
+    if needs_host(tensor):
         from .._core import to_jax
 
         return to_jax(on_host(tensor, copy))
