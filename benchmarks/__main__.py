@@ -17,6 +17,7 @@ EVERYTHING = {
     "soak-threads": ("benchmarks", "--soak-threads"),
     "timeline": ("benchmarks.timeline",),
     "pipeline": ("benchmarks.pipeline", "--json", str(report.RESULTS / "pipeline.json")),
+    "sycl": ("benchmarks.sycl",),
     "gpu-simulated": ("benchmarks.gpu", "--simulated"),
     "instructions": ("benchmarks.instructions", "--update"),
 }
