@@ -14,7 +14,7 @@ import pytest
 import dlexchange as dx
 from dlexchange.testing import Simulation, drain
 
-from .conftest import other
+from .conftest import other, warm
 
 anyio = pytest.importorskip("anyio")
 LOOPS = pytest.mark.parametrize("loop", ["asyncio", "trio"])
@@ -168,13 +168,28 @@ def test_cancelled_await_frees_nothing_early(sim: Simulation, loop: str) -> None
 
 
 @LOOPS
-def test_death_of_the_context_raises_instead_of_hanging(sim: Simulation, loop: str) -> None:
+@pytest.mark.parametrize("what", ["ready", "host"])
+def test_death_of_the_context_raises_instead_of_hanging(
+    sim: Simulation, loop: str, what: str
+) -> None:
+    warm(sim)  # the reaper has a descriptor of its own
     p = sim.stream()
+    t = dx.from_dlpack(sim.array(4, stream=p, fill=1), stream=p)
     latch = sim.latch(p)
+    before = descriptors()
 
     async def main() -> None:
         ready = dx.ready(owned(p))
-        sim.kill_context()
+
+        async def wait() -> None:
+            with pytest.raises(dx.DeviceLost):
+                await (ready if what == "ready" else dx.host(t))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            for _ in range(5):
+                await anyio.sleep(0)
+            sim.kill_context()
         with pytest.raises(dx.DeviceLost):
             await ready
         with pytest.raises(dx.DeviceLost):
@@ -182,7 +197,9 @@ def test_death_of_the_context_raises_instead_of_hanging(sim: Simulation, loop: s
 
     run(loop, main)
     latch.open()
+    drain()
     assert dx.stats().notifications == 0
+    assert descriptors() == before
 
 
 @LOOPS
