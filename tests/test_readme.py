@@ -47,6 +47,7 @@ def test_the_matrix_is_what_the_doctor_finds() -> None:
     assert {pair: table[pair] for pair in found} == found, "run python tests/readme.py"
 
 
+@pytest.mark.slow
 def test_the_verdicts_are_those_of_the_report() -> None:
     assert readme.block(TEXT, "conformance") == readme.conformance(), "run python tests/readme.py"
 

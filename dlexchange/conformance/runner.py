@@ -25,7 +25,7 @@ from .verdict import Verdict
 __all__ = ["Session", "SubjectReport", "confirm", "run"]
 
 #: Seconds after which a check counts as hanging, and an import as failed.
-CHECK_LIMIT, LOAD_LIMIT, SNIPPET_LIMIT = 30, 180, 60
+CHECK_LIMIT, LOAD_LIMIT, SNIPPET_LIMIT = 120, 300, 120
 
 
 @dataclass

@@ -125,6 +125,7 @@ def test_count_says_how_much_is_checked(capsys: pytest.CaptureFixture[str]) -> N
     assert f"{count()['driver']} of them nowhere else" in said
 
 
+@pytest.mark.slow
 def test_subject_that_needs_a_gpu_says_not_run() -> None:
     if Path("/dev/nvidiactl").exists():
         pytest.skip("there is a GPU")
