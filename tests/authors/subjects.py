@@ -108,9 +108,22 @@ class OnDevice(Subject):
         return False
 
 
+class ReadingOnDevice(OnDevice):
+    """The author in C, who also imports."""
+
+    consume_code = "author.from_dlpack({x})"
+    import_on_code = "author.from_dlpack({x}, {s}.handle)"
+    address_code = "{a}.address"
+    touch_code = ""  # what was imported computes nothing
+
+    def __init__(self, module: str) -> None:
+        super().__init__(module)
+        self.imports += f"; from authors.{module} import module as author"  # type: ignore[misc]
+
+
 pure_python_cuda = OnDevice("pure_python")
 ctypes_library_cuda = OnDevice("ctypes_library")
-c_extension_cuda = OnDevice("c_extension")
+c_extension_cuda = ReadingOnDevice("c_extension")
 nanobind_extension_cuda = OnDevice("nanobind_extension")
 pybind11_extension_cuda = OnDevice("pybind11_extension")
 cython_extension_cuda = OnDevice("cython_extension")
