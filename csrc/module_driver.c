@@ -132,6 +132,9 @@ dlx_py_note_use(PyObject *module, PyObject *args)
     }
     dlx_tensor *tensor = (dlx_tensor *)object;
     DLDevice on = dlx_order_device(tensor->view.device);
+    if (DLX_MUTATED(note_use)) {
+        Py_RETURN_NONE;
+    }
     if (dlx_stream_read(state, stream, on, &vouched, &consumer) < 0) {
         return NULL;
     }

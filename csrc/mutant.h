@@ -50,7 +50,8 @@
     Y(111, find_edge, "an edge is made whichever stream the memory is from")      \
     Y(112, interface_return, "a Tensor's interface has no way back")              \
     Y(113, described_push, "an export orders nothing that its description names") \
-    Y(114, reap, "no hand-off looks at what is parked")
+    Y(114, reap, "no hand-off looks at what is parked")                           \
+    Y(115, note_use, "a consumer of an adapter is not waited for at the release")
 
 enum {
 #define DLX_MUTANT_ENUM(number, name, text) DLX_MUTANT_##name = number,
