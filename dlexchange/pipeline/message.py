@@ -113,7 +113,8 @@ def unpack(
     framework : str, module, type or None
         What arrays to make; None: what they were.
     stream : Stream or None
-        What waits for leaves that know no more than ``wait_on(stream)``.
+        Where the taker works, for arrays of frameworks without current streams, and for
+        leaves that know no more than ``wait_on(stream)``.
     anywhere : bool
         Take them where they are.
 
@@ -133,7 +134,7 @@ def _unpack(
         if stream is not None and hasattr(leaf, "wait_on"):
             leaf.wait_on(stream)
         if framework is not None and (hasattr(leaf, "__dlpack_device__") or is_on_device(leaf)):
-            return convert(leaf, framework)
+            return _convert(leaf, framework, stream if is_on_device(leaf) else None)
         return leaf
     tensor = leaf.tensor
     if not anywhere and not _is_at(tensor.device, device):
@@ -144,7 +145,13 @@ def _unpack(
     kind = leaf.kind if framework is None else framework
     if kind is Tensor or kind == "dlexchange" or _takes_no_tensor(kind):
         return tensor
-    return convert(tensor, kind)
+    return _convert(tensor, kind, stream)
+
+
+def _convert(x: Any, kind: Any, stream: Stream | None) -> Any:
+    if stream is not None and stream.device.type not in (DeviceType.CUDA, DeviceType.ROCM):
+        return convert(x, kind, stream=stream)  # no framework there has current streams
+    return convert(x, kind)
 
 
 def _takes_no_tensor(kind: Any) -> bool:
