@@ -8,13 +8,14 @@ stream wait for exactly that event. Host memory has no stream and travels as it 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import _core
 from .._core import Stream, Tensor, convert, from_dlpack
 from ..device import Device, DeviceType
 from ..errors import CopyError, StreamError
 from ..tree import map_tree
+from .copies import copy_to_device, copy_to_host
 from .promises import Promised, is_promise
 
 __all__ = ["Message", "pack", "unpack"]
@@ -102,6 +103,7 @@ def unpack(
     framework: Any = None,
     *,
     stream: Stream | None = None,
+    side: Stream | bool = False,
     anywhere: bool = False,
 ) -> Any:
     """Make arrays of a message, for this thread and its current streams.
@@ -115,6 +117,9 @@ def unpack(
     stream : Stream or None
         Where the taker works, for arrays of frameworks without current streams, and for
         leaves that know no more than ``wait_on(stream)``.
+    side : Stream or bool
+        Where arrays of another device are copied to this one; on the host: True. False: they
+        are refused.
     anywhere : bool
         Take them where they are.
 
@@ -124,12 +129,20 @@ def unpack(
     """
     if type(message) in _PLAIN_TYPES:
         return message
-    return map_tree(lambda leaf: _unpack(leaf, device, framework, stream, anywhere), message)
+    place = _Place(device, framework, stream, side, anywhere)
+    return map_tree(lambda leaf: _unpack(leaf, place), message)
 
 
-def _unpack(
-    leaf: Any, device: Device | None, framework: Any, stream: Stream | None, anywhere: bool
-) -> Any:
+class _Place(NamedTuple):
+    device: Device | None
+    framework: Any
+    stream: Stream | None
+    side: Stream | bool
+    anywhere: bool
+
+
+def _unpack(leaf: Any, place: _Place) -> Any:
+    framework, stream = place.framework, place.stream
     if not isinstance(leaf, Parcel):
         if stream is not None and hasattr(leaf, "wait_on"):
             leaf.wait_on(stream)
@@ -137,11 +150,15 @@ def _unpack(
             return _convert(leaf, framework, stream if is_on_device(leaf) else None)
         return leaf
     tensor = leaf.tensor
-    if not anywhere and not _is_at(tensor.device, device):
-        raise CopyError(
-            f"an array is on {tensor.device}, and the stage works on {device or 'the host'}: "
-            "give the stage copy=True, or its device="
-        )
+    if not place.anywhere and not _is_at(tensor.device, place.device):
+        if place.side is False:
+            raise CopyError(
+                f"an array is on {tensor.device}, and the stage works on "
+                f"{place.device or 'the host'}: give the stage copy=True, or its device="
+            )
+        if not isinstance(place.side, Stream):
+            return convert(copy_to_host(tensor), framework or "numpy")
+        tensor = copy_to_device(tensor, leaf.kind, place.side)
     kind = leaf.kind if framework is None else framework
     if kind is Tensor or kind == "dlexchange" or _takes_no_tensor(kind):
         return tensor

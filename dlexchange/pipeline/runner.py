@@ -45,6 +45,9 @@ class Runner:
         self._deliver = flow.part if waits else flow.part_now
         self._shows_internal = any(stage.is_filter for stage in flow.inboxes)
         self._waited = 0
+        self._side: Stream | bool = stage.copy
+        if stage.copy and stage.device is not None:
+            self._side = Stream.create(stage.device)
         self._ahead: deque[tuple[Event, int, int]] = deque()
         self._currents = Currents(stream)
         self._function: Callable[..., Any] = stage.function
@@ -91,7 +94,7 @@ class Runner:
             self.enter()
             stage = self.stage
             arrays = [
-                unpack(message, stage.device, stage.framework, stream=self.stream)
+                unpack(message, stage.device, stage.framework, stream=self.stream, side=self._side)
                 for message in messages
             ]
             messages.clear()  # whoever called keeps the list

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from ctypes import c_uint64
 from typing import TYPE_CHECKING, Any
 
-from dlexchange import Stream
+from dlexchange import Stream, Tensor
 from dlexchange.testing import dlpack_structs as dl
 from dlexchange.testing.arrays import DTYPES, SimArray, call_site, dtype_of
 from dlexchange.testing.dialects import DIALECTS
@@ -150,6 +150,22 @@ class Framework:
         number = self.sim.number_of(self.current_stream(device))
         capsule = x.__dlpack__(stream=number, max_version=dl.VERSION)
         return self.adopt(*dl.consume(capsule))
+
+    def copy_across(self, x: Tensor, stream: Stream) -> SimArray:
+        """Copy memory of whichever device to that of a stream.
+
+        Synchronization
+        ---------------
+        On `stream`, which must wait for `x` already. The host does not block.
+        """
+        view = SimStreamView(self.sim, stream.handle, stream.device.id)
+        dtype = dtype_of(x.dtype.code, x.dtype.bits)
+        made = self.array(x.shape, dtype.name, stream=view)
+        contexts = self.sim.context(view.device), self.sim.context(x.device.id)
+        arguments = (made.data_ptr, contexts[0], x.data_ptr, contexts[1], x.nbytes, view.handle)
+        with self.sim.on_device(view.device), self.sim.label(call_site()):
+            self.sim.driver("cuMemcpyPeerAsync", *arguments)
+        return made
 
     def adopt(self, address: int, form: type[dl.Managed] | type[dl.ManagedVersioned]) -> SimArray:
         """Wrap a managed tensor; orders nothing.

@@ -24,6 +24,7 @@ import dlexchange.pipeline
 from dlexchange.pipeline import Pipeline, SyncPipeline, message
 from dlexchange.testing import Simulation, drain, simulated_cuda
 
+from .conftest import finish
 from .support import LOOPS, Gate, all_tickets_are_back, nothing_left, run, spin, until
 
 BLOCKING = ("cuCtxSynchronize", "cuStreamSynchronize", "cuEventSynchronize")
@@ -368,14 +369,14 @@ def test_r004_18_stages_work_on_streams_that_are_owned(sim: Simulation) -> None:
 
 
 def test_r004_no_synchronisation_is_written_in_the_package() -> None:
-    """One event is waited for, in one place: where the host is too far ahead."""
+    """Events are waited for where the host is too far ahead, or asked for a copy."""
     found = []
     folder = Path(dlexchange.pipeline.__file__).parent
     for path in sorted(folder.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and re.search("synchroni", node.attr):
                 found.append((path.name, node.attr))
-    assert found == [("runner.py", "synchronize")]
+    assert found == [("copies.py", "synchronize"), ("runner.py", "synchronize")]
 
 
 @LOOPS
@@ -521,3 +522,68 @@ def test_r000_10_waits_for_a_device_are_counted_and_strict_pipelines_refuse_them
             assert dx.stats().host_waits == waits + 1
             all_tickets_are_back(pipe)
             del x
+
+
+@pytest.mark.parametrize("parallel", [True, False], ids=["parallel", "inline"])
+def test_r004_15_a_stage_that_asks_for_it_gets_a_copy_made_on_a_side_stream(
+    parallel: bool,
+) -> None:
+    for policy in ("lazy", "eager", "random"):
+        with simulated_cuda(devices=2, policy=policy) as sim:
+            copied(sim, parallel)
+            finish(sim)
+
+
+def copied(sim: Simulation, parallel: bool) -> None:
+    framework = frameworks(sim)[0]
+    pipe = Pipeline(parallel=parallel)
+    a = pipe.stage(lambda ctx, x: x + x, name="here", device="cuda:0")
+
+    @pipe.stage(device="cuda:1", copy=True)
+    def there(ctx: Any, x: Any) -> Any:
+        assert x.device == 1
+        return x + x
+
+    c = pipe.stage(lambda ctx, x: x.sum(), name="on the host", copy=True)
+    a >> there >> c
+    stream = sim.stream(0)
+    with pipe.sync() as p, framework.use_stream(stream):
+        x = framework.array(8, "int32", fill=3)
+        assert p(x) == 96
+        assert sim.calls["cuMemcpyPeerAsync"] == 1
+        x.fill(4)
+        assert p(x) == 128
+        all_tickets_are_back(pipe)
+        del x
+    assert sim.legacy(0).submitted == sim.legacy(1).submitted == 0
+
+
+def test_r004_15_frameworks_that_cannot_are_named(two_devices: Simulation) -> None:
+    sim = two_devices
+    stream = sim.stream(0)
+    pipe = Pipeline()
+    pipe.stage(lambda ctx, x: x, name="there", device="cuda:1", copy=True)
+    with pipe.sync() as p:
+        x = sim.framework().array(8, "int32", stream=stream, fill=1)
+        tensor = dx.from_dlpack(x, stream=stream)
+        with pytest.raises(dx.CopyError, match="dlexchange does not copy arrays of"):
+            p(tensor)
+        del x, tensor
+
+
+def test_r004_15_the_copy_waits_for_the_memory_on_the_device(two_devices: Simulation) -> None:
+    sim = two_devices
+    framework = frameworks(sim)[0]
+    stream, mine = sim.stream(0), sim.stream(1)
+    x = framework.array(8, "int32", stream=stream, fill=1)
+    stream.synchronize()
+    latch = sim.latch(stream)
+    x.fill(5, stream=stream)
+    pipe = Pipeline()
+    pipe.stage(lambda ctx, x: x + x, name="there", device="cuda:1", copy=True)
+    with pipe.sync() as p, framework.use_stream(stream), framework.use_stream(mine):
+        y = p(x)
+        assert not latch.is_open, "the host waited"
+        latch.open()
+        assert y.tolist() == [10] * 8
+        del x, y
