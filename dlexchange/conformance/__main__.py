@@ -114,6 +114,8 @@ def say(report: SubjectReport, known: Sequence[Known], everything: bool) -> None
                 print(f"           expected {verdict.expected}")
             print(f"           saw {verdict.seen}")
             print(f"           source {clause.source}")
+        if verdict.confirmed is False:
+            print("           its snippet does not show this outside the suite")
     counts = {word: 0 for word in WORDS}
     for verdict in report.verdicts:
         counts[verdict.outcome] += 1
@@ -136,6 +138,34 @@ def failing(report: SubjectReport, known: Sequence[Known], strict: bool) -> int:
     return found
 
 
+def says(options: argparse.Namespace, chosen: Sequence[Clause]) -> bool:
+    """Print what needs no subject, where that was asked for."""
+    if options.list:
+        list_clauses(chosen, options.json)
+    elif options.count:
+        print(COUNTED.format(**count()))
+    elif options.summary:
+        print(summary(json.loads(options.summary.read_text())), end="")
+    else:
+        return False
+    return True
+
+
+def judged(spec: str, options: argparse.Namespace) -> tuple[SubjectReport, bool]:
+    """The report on a subject, said unless JSON is asked for, and whether all is well."""
+    report = run(spec, options.clause, bar)
+    path = options.known or known_file(report.name)
+    known = read_known(path) if path.is_file() and not options.no_known else []
+    problems = stale(known, report.verdicts)
+    if options.confirm or options.report:
+        confirmed(report)
+    if not options.json:
+        say(report, known, options.all)
+        for problem in problems:
+            print(f"  STALE    {path.name}: {problem}")
+    return report, not problems and failing(report, known, options.strict) == 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     command = parser()
@@ -144,36 +174,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = select(options.clause)
     except ValueError as error:
         command.error(str(error))
-    if options.list:
-        list_clauses(chosen, options.json)
-        return 0
-    if options.count:
-        print(COUNTED.format(**count()))
-        return 0
-    if options.summary:
-        print(summary(json.loads(options.summary.read_text())), end="")
+    if says(options, chosen):
         return 0
     if options.known and len(options.subjects) != 1:
         command.error("--known is for one subject")
-    status, reports = 0, []
-    for spec in options.subjects or shipped():
-        report = run(spec, options.clause, bar)
-        reports.append(report)
-        path = options.known or known_file(report.name)
-        known = read_known(path) if path.is_file() and not options.no_known else []
-        problems = stale(known, report.verdicts)
-        if options.confirm or options.report:
-            confirmed(report)
-        if not options.json:
-            say(report, known, options.all)
-            for problem in problems:
-                print(f"  STALE    {path.name}: {problem}")
-        status |= bool(problems) or failing(report, known, options.strict) > 0
+    found = [judged(spec, options) for spec in options.subjects or shipped()]
+    reports = [report for report, _ in found]
     if options.json:
         print(json.dumps(as_json(reports), indent=1))
     if options.report:
         write_report(reports, options.report)
-    return int(status)
+    return int(not all(well for _, well in found))
 
 
 if __name__ == "__main__":
