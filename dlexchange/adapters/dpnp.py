@@ -35,6 +35,15 @@ def work_stream(x: Any) -> Any:
     return x.sycl_queue
 
 
+def current_stream(to: Any, device: Any) -> Any:
+    """Return an array's queue; of dpnp itself the device's default one."""
+    from ..backends import table
+
+    queue = None if isinstance(to, (str, type, ModuleType)) else to.sycl_queue
+    number = device.id if device.type == DeviceType.ONE_API else 0
+    return table.resolve(queue, int(DeviceType.ONE_API), number)
+
+
 def make(tensor: Any, to: Any) -> Any:
     """Import SYCL memory on the queue of `on_stream`; copy host memory to the default one."""
     import dpnp

@@ -11,7 +11,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import dlexchange as dx
@@ -192,9 +191,5 @@ def _process(pairs: list[list[str]], limit_s: float, imports: list[str] | None =
 
 
 def environment() -> dict[str, str]:
-    """Keep frameworks quiet, and let SYCL see a CPU runtime that came by pip."""
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "GLOG_minloglevel": "3", **os.environ}
-    opencl = Path(sys.prefix, "lib", "libintelocl.so")
-    if opencl.exists():
-        environment.setdefault("OCL_ICD_FILENAMES", str(opencl))
-    return environment
+    """Keep frameworks quiet."""
+    return {"TF_CPP_MIN_LOG_LEVEL": "3", "GLOG_minloglevel": "3", **os.environ}

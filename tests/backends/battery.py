@@ -288,5 +288,4 @@ def test_many_hand_offs_leave_memory_flat(ground: Any) -> None:
         drain()
         return dx.stats().events_created
 
-    created = some(200)
-    assert some(1000) <= created + 60
+    assert some(1000) < 200  # two events each for those that wait, and what is made in advance

@@ -203,6 +203,25 @@ def test_host_memory_goes_over_by_a_copy() -> None:
         dx.convert(x, "dpnp")
 
 
+def test_current_stream_of_dpnp_is_its_default_queue() -> None:
+    q = queue("in_order")
+    default = dpctl.get_device_cached_queue(dpctl.SyclDevice("0"))
+    for to in ("dpnp", dpnp, dpnp.ndarray):
+        assert dx.backends.native(dx.current_stream(to)) == default
+    assert dx.backends.native(dx.current_stream(dpnp.zeros(3, sycl_queue=q))) == q
+
+
+def test_further_queues_are_recorded_behind_a_native_array() -> None:
+    p, c, further = (queue("in_order") for _ in range(3))
+    x = dpnp.full(4, 1, dtype="int32", sycl_queue=p)
+    y = dx.convert(x, "dpnp", stream=c)
+    dx.record_stream(y, further)
+    with pytest.raises(dx.ExchangeError, match="not in device memory that came through"):
+        dx.record_stream(dpnp.zeros(3, sycl_queue=p), further)
+    del y
+    drain()
+
+
 def resident() -> int:
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096
