@@ -57,7 +57,7 @@ def as_stream(x: Any) -> Stream:
     if outside is not None:
         return outside  # type: ignore[no-any-return]
     number = streams._device_of_stream(x)
-    found: Stream = streams.resolve(x, 2, number if number is not None else 0)
+    found: Stream = streams.resolve(x, streams.gpu_type(), number if number is not None else 0)
     return found
 
 

@@ -74,6 +74,18 @@ def is_registered(device_type: int) -> bool:
     return backends.registered(device_type) is not None
 
 
+def gpu_type() -> int:
+    """Tell of which kind streams are that do not say: ROCm where that alone is driven."""
+    from .._core import _driver_info
+
+    cuda = _driver_info(DeviceType.CUDA)
+    if not cuda["is_loaded"]:
+        rocm = _driver_info(DeviceType.ROCM)
+        if rocm["is_loaded"] or (rocm["is_loadable"] and not cuda["is_loadable"]):
+            return DeviceType.ROCM
+    return DeviceType.CUDA
+
+
 def resolve(x: Any, device_type: int, device_id: int) -> Any:
     """Make a Stream of a framework's stream object, which then owns the handle.
 
@@ -138,7 +150,7 @@ def current(x: Any, device: Any) -> Any:
 def _device_for(x: Any, device: Any) -> Device:
     if device is None and hasattr(x, "__dlpack_device__") and not isinstance(x, type):
         device = tuple(x.__dlpack_device__())
-    wanted = Device(int(DeviceType.CUDA), 0) if device is None else Device.of(device)
+    wanted = Device(gpu_type(), 0) if device is None else Device.of(device)
     if wanted.type in (DeviceType.CUDA_HOST, DeviceType.CUDA_MANAGED):
         wanted = Device(int(DeviceType.CUDA), wanted.id)
     if wanted.type == DeviceType.CPU:

@@ -181,6 +181,25 @@ def test_rocm_numbers() -> None:
         assert sim.findings == []
 
 
+def test_streams_that_tell_no_device_are_rocms_where_that_is_driven() -> None:
+    with simulated_hip() as sim:
+        consumer, p, c = sim.framework("exchange_api", "other"), sim.stream(), sim.stream()
+        t = dx.from_dlpack(sim.array(4, stream=p, fill=3, speaks="dlpack"))
+        latch = sim.latch(p)
+        dx.push(p, c)
+        assert not c.query()
+        dx.record_stream(t, c)
+        t.close()
+        assert dx.stats().parked == 1
+        for subject in (consumer.array_type, consumer.array(4)):
+            assert dx.current_stream(subject) == dx.Stream.legacy_default("rocm:0")
+        assert not dx._core._driver_info(dx.DeviceType.CUDA)["is_loaded"]
+        latch.open()
+        del subject
+        drain()
+        assert sim.findings == []
+
+
 def test_strict_mode_refuses_a_stream_nobody_owns(sim: Simulation, x: Any) -> None:
     consumer, q = other(sim), sim.stream()
     unowned = dx.Stream.from_handle("cuda:0", q.handle)
