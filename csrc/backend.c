@@ -132,13 +132,16 @@ static dlx_status
 wait(uintptr_t stream, void *event)
 {
     climb self;
-    PyObject *result = Py_None, *mark = ((cell *)event)->mark;
+    PyObject *result;
     if (!go_up(&self)) {
         return DLX_STOPPED;
     }
+    /* With the GIL, and kept: another thread that sees it done clears it. */
+    PyObject *mark = Py_XNewRef(((cell *)event)->mark);
     result = mark != NULL ? PyObject_CallMethod(table, "wait", "KO",
                                                 (unsigned long long)stream, mark)
                           : Py_NewRef(Py_None);
+    Py_XDECREF(mark);
     return come_down(&self, result);
 }
 
@@ -229,10 +232,10 @@ notify(void *event, void (*fn)(void *, int, void *), void *arg)
 {
     climb self;
     PyObject *capsule = NULL, *done = NULL, *result = NULL;
-    PyObject *mark = ((cell *)event)->mark;
     if (!go_up(&self)) {
         return DLX_STOPPED;
     }
+    PyObject *mark = Py_XNewRef(((cell *)event)->mark); /* as in `wait` */
     notifier *told = dlx_alloc_zeroed(sizeof *told);
     if (told == NULL) {
         PyErr_NoMemory();
@@ -259,6 +262,7 @@ notify(void *event, void (*fn)(void *, int, void *), void *arg)
 fail:
     Py_XDECREF(done);
     Py_XDECREF(capsule);
+    Py_XDECREF(mark);
     return come_down(&self, result);
 }
 
