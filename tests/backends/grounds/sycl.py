@@ -60,6 +60,8 @@ class Ground(grounds.Ground):
 
         if not dpctl.get_devices():
             return "SYCL finds no device"
+        if dpctl.SyclDevice().max_compute_units < 2:
+            return "the latch's kernel needs a compute unit of its own, and the device has one"
         return ""
 
     def open(self) -> None:
