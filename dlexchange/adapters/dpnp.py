@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from ..backends import table
 from ..backends.sycl import Usm
 from ..device import DeviceType
 from ..errors import CopyError
@@ -37,8 +38,6 @@ def work_stream(x: Any) -> Any:
 
 def current_stream(to: Any, device: Any) -> Any:
     """Return an array's queue; of dpnp itself the device's default one."""
-    from ..backends import table
-
     queue = None if isinstance(to, (str, type, ModuleType)) else to.sycl_queue
     number = device.id if device.type == DeviceType.ONE_API else 0
     return table.resolve(queue, int(DeviceType.ONE_API), number)
@@ -60,8 +59,6 @@ def make(tensor: Any, to: Any) -> Any:
 @contextmanager
 def on_stream(to: Any, device: Any, stream: Any) -> Iterator[Any]:
     """Give the array a queue; None: the one dpctl keeps for the device."""
-    from ..backends import table
-
     named = stream or table.resolve(None, device.type, device.id)
     _on.queue = table.native(named)
     try:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from ..backends import table
 from ..backends.promise import Promise
 from ..device import Device, DeviceType
 from ..errors import StreamError
@@ -69,9 +70,7 @@ _DRIVEN = (DeviceType.CUDA, DeviceType.ROCM)
 
 def is_registered(device_type: int) -> bool:
     """Tell the core whether a backend orders that device type."""
-    from .. import backends
-
-    return backends.registered(device_type) is not None
+    return table.registered(device_type) is not None
 
 
 def gpu_type() -> int:
@@ -99,9 +98,7 @@ def resolve(x: Any, device_type: int, device_id: int) -> Any:
     if isinstance(x, bool) or isinstance(x, (str, bytes, float)):
         raise TypeError(f"{x!r} is not a stream: pass a stream object or the protocol's integer")
     if device_type not in _DRIVEN:
-        from ..backends import table
-
-        return table.resolve(x, device_type, device_id)
+            return table.resolve(x, device_type, device_id)
     device = Device(device_type, device_id)
     if isinstance(x, Promise):
         return _kept(x, device)
@@ -168,9 +165,7 @@ def _of_array(x: Any, wanted: Device) -> Any:
     cls = x if isinstance(x, type) else type(x)
     ask = adapters.classify(cls).work_stream
     if wanted.type not in _DRIVEN and ask is None:
-        from ..backends import table
-
-        return table.stream_of(x, wanted.type, wanted.id)
+            return table.stream_of(x, wanted.type, wanted.id)
     if ask is None or x is cls:
         return _work_stream(cls, wanted.type, wanted.id)
     found = ask(x)
