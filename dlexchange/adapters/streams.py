@@ -98,7 +98,7 @@ def resolve(x: Any, device_type: int, device_id: int) -> Any:
     if isinstance(x, bool) or isinstance(x, (str, bytes, float)):
         raise TypeError(f"{x!r} is not a stream: pass a stream object or the protocol's integer")
     if device_type not in _DRIVEN:
-            return table.resolve(x, device_type, device_id)
+        return table.resolve(x, device_type, device_id)
     device = Device(device_type, device_id)
     if isinstance(x, Promise):
         return _kept(x, device)
@@ -165,7 +165,7 @@ def _of_array(x: Any, wanted: Device) -> Any:
     cls = x if isinstance(x, type) else type(x)
     ask = adapters.classify(cls).work_stream
     if wanted.type not in _DRIVEN and ask is None:
-            return table.stream_of(x, wanted.type, wanted.id)
+        return table.stream_of(x, wanted.type, wanted.id)
     if ask is None or x is cls:
         return _work_stream(cls, wanted.type, wanted.id)
     found = ask(x)
