@@ -288,4 +288,5 @@ def test_many_hand_offs_leave_memory_flat(ground: Any) -> None:
         drain()
         return dx.stats().events_created
 
-    assert some(1000) < 200  # two events each for those that wait, and what is made in advance
+    before = dx.stats().events_created
+    assert some(1000) - before < 200  # two events each for those that wait, and some in advance
