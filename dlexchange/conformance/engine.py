@@ -199,7 +199,7 @@ def check_subject(subject: Subject, clauses: Sequence[str] = ()) -> list[Verdict
         raise RuntimeError(f"{subject.name} runs on {subject.ground}: use runner.run for it")
     try:
         subject.load()
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         return [Verdict(c.id, subject.name, "absent", seen=str(error)) for c in chosen]
     return [judge(clause, subject) for clause in chosen if not _shows_at_exit(clause)]
 

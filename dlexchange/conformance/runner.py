@@ -280,14 +280,15 @@ def confirm(snippet: str) -> bool:
     if not snippet:
         return False
     try:
-        ended = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", snippet],
-            capture_output=True,
-            text=True,
-            timeout=SNIPPET_LIMIT,
-            env=environment(),
-            cwd=tempfile.gettempdir(),
-        )
+        with tempfile.TemporaryDirectory() as empty:  # nothing there to import by mistake
+            ended = subprocess.run(
+                [sys.executable, "-W", "ignore", "-c", snippet],
+                capture_output=True,
+                text=True,
+                timeout=SNIPPET_LIMIT,
+                env=environment(),
+                cwd=empty,
+            )
     except subprocess.TimeoutExpired:
         return False
     return ended.returncode < 0 or "\nAssertionError" in ended.stderr

@@ -26,6 +26,10 @@ from .subject import Subject
 __all__ = ["find_subject"]
 
 
+class NotRun(Exception):
+    """There is no device to run on."""
+
+
 def find_subject(spec: str) -> Subject:
     """The subject that a spec names.
 
@@ -77,14 +81,14 @@ def _need_sycl_device() -> None:
 
     Raises
     ------
-    ImportError
+    NotRun
         There is none.
     """
     dpctl = importlib.import_module("dpctl")
     try:
         dpctl.SyclQueue()
     except Exception as error:
-        raise ImportError(f"not run: no SYCL device ({error})") from None
+        raise NotRun(f"not run: no SYCL device ({error})") from None
 
 
 def _real_driver() -> Cuda:
@@ -92,16 +96,16 @@ def _real_driver() -> Cuda:
 
     Raises
     ------
-    ImportError
+    NotRun
         There is none, or no device.
     """
     try:
         found = Cuda()
         count = found.devices
     except (OSError, CudaError) as error:
-        raise ImportError(f"not run: no CUDA driver ({error})") from None
+        raise NotRun(f"not run: no CUDA driver ({error})") from None
     if count == 0:
-        raise ImportError("not run: no CUDA device")
+        raise NotRun("not run: no CUDA device")
     return found
 
 
@@ -123,7 +127,7 @@ def main(spec: str, descriptor: int) -> None:
         try:
             stack.enter_context(ground_of(subject))
             subject.load()
-        except ImportError as error:
+        except (ModuleNotFoundError, NotRun) as error:
             reply(absent=f"{error}", name=subject.name, ground=subject.ground)
             return
         reply(ready=subject.name, version=subject.version, ground=subject.ground)

@@ -26,5 +26,11 @@ class Absent(Model):
         raise ModuleNotFoundError("No module named 'absent'")
 
 
+class Spoilt(Model):
+    def load(self) -> None:
+        raise ImportError("its library is there and can not be imported")
+
+
 hanging = Hanging()
+spoilt = Spoilt()
 absent = Absent()

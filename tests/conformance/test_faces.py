@@ -60,6 +60,12 @@ def test_subject_that_is_not_installed_is_absent() -> None:
     assert {v.outcome for v in found.verdicts} == {"absent"}
 
 
+def test_subject_that_can_not_be_imported_is_broken_and_not_absent() -> None:
+    found = runner.run(spec("spoilt"), ["capsule"])
+    assert {v.outcome for v in found.verdicts} == {"broken"}
+    assert "can not be imported" in found.verdicts[0].seen
+
+
 def test_subject_that_is_not_there_is_broken_and_not_passed_over() -> None:
     found = runner.run(spec("misspelt"), ["capsule"])
     assert {v.outcome for v in found.verdicts} == {"broken"}
