@@ -170,3 +170,34 @@ def test_native_gives_the_backends_own_object(vendor: Toy) -> None:
     del named
     with pytest.raises(dx.StreamError, match="gone"):
         backends.native(number)
+
+
+def test_the_nth_failing_allocation_leaves_nothing_behind(vendor: Toy) -> None:
+    p, c = vendor.devices[0].stream(), vendor.devices[0].stream()
+    failed = 0
+    for nth in range(1, 100):
+        x = Array.full(4, 3, p)
+        dx._core._fail_allocation(nth)
+        try:
+            with dx.from_dlpack(x) as t:
+                t.record_stream(c)
+                ready = dx.ready(t)
+                t.__dlpack__(stream=c, max_version=(1, 3))
+                values = dx.to_numpy(t, copy=True).tolist()
+            left = dx._core._fail_allocation(0)
+            assert values == [3] * 4
+            if left > 0:  # none of them was the nth
+                break
+        except MemoryError:
+            failed += 1
+        finally:
+            dx._core._fail_allocation(0)
+            ready = t = None  # type: ignore[assignment]
+        gc.collect()
+        drain()
+        stats = dx.stats()
+        assert (stats.live, stats.parked, stats.notifications) == (0, 0, 0), (nth, stats)
+    else:
+        pytest.fail("allocations without end")
+    assert failed > 5
+    del ready, t
