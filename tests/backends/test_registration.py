@@ -186,10 +186,8 @@ def test_the_nth_failing_allocation_leaves_nothing_behind(vendor: Toy) -> None:
                 values = dx.to_numpy(t, copy=True).tolist()
             left = dx._core._fail_allocation(0)
             assert values == [3] * 4
-            if left > 0:  # none of them was the nth
-                break
         except MemoryError:
-            failed += 1
+            failed, left = failed + 1, 0
         finally:
             dx._core._fail_allocation(0)
             ready = t = None  # type: ignore[assignment]
@@ -197,6 +195,8 @@ def test_the_nth_failing_allocation_leaves_nothing_behind(vendor: Toy) -> None:
         drain()
         stats = dx.stats()
         assert (stats.live, stats.parked, stats.notifications) == (0, 0, 0), (nth, stats)
+        if left > 0:  # all went well: no allocation was the nth
+            break
     else:
         pytest.fail("allocations without end")
     assert failed > 5
