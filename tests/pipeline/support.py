@@ -56,6 +56,13 @@ class Gate:
             await anyio.sleep(0.001)
 
 
+def held(gate: Gate, **options: Any) -> Pipeline:
+    """Make a pipeline of one stage that stops at a gate."""
+    pipe = Pipeline(**options)
+    pipe.stage(lambda ctx, x: (gate.wait(), x)[1], name="held")
+    return pipe
+
+
 async def until(condition: Callable[[], Any]) -> None:
     """Let the loop run until a condition is met."""
     while not condition():

@@ -27,8 +27,8 @@ class Mutant(NamedTuple):
     arguments: str = ""
 
 
-REQUESTS, DEVICES, R000, R004 = (
-    f"pipeline.test_{name}" for name in ("requests", "devices", "r000", "r004")
+REQUESTS, ENDS, DEVICES, R000, R004 = (
+    f"pipeline.test_{name}" for name in ("requests", "ends", "devices", "r000", "r004")
 )
 STORM = f"{REQUESTS}:test_every_request_has_exactly_one_outcome_whenever_it_is_cancelled"
 
@@ -120,13 +120,13 @@ MUTANTS = [
         "the release of messages on cancelling",
         "request.Request.forget",
         "lambda self: []",
-        f"{REQUESTS}:test_cancelled_it_lets_go_of_its_input_at_once",
+        f"{ENDS}:test_cancelled_it_lets_go_of_its_input_at_once",
     ),
     Mutant(
         "what is left to do once the lock is free",
         "inbox.Guard.__exit__",
         "lambda self, *_: self.lock.release()",
-        f"{REQUESTS}:test_a_destructor_cancels_also_while_the_lock_is_held",
+        f"{ENDS}:test_a_destructor_cancels_also_while_the_lock_is_held",
     ),
     Mutant(
         "the cancelling destructor",

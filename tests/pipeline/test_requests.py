@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import dataclasses
 import gc
 import random
 import threading
-import traceback
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -17,7 +15,6 @@ import anyio
 import numpy as np
 import pytest
 
-import dlexchange as dx
 from dlexchange.pipeline import Pipeline
 
 from .support import (
@@ -25,23 +22,17 @@ from .support import (
     MODES,
     Gate,
     all_tickets_are_back,
+    held,
     nothing_left,
     outcomes,
     run,
     spin,
-    until,
 )
 
 
 def identity(**options: Any) -> Pipeline:
     pipe = Pipeline(**options)
     pipe.stage(lambda ctx, x: x, name="identity")
-    return pipe
-
-
-def held(gate: Gate, **options: Any) -> Pipeline:
-    pipe = Pipeline(**options)
-    pipe.stage(lambda ctx, x: (gate.wait(), x)[1], name="held")
     return pipe
 
 
@@ -70,6 +61,7 @@ class Sample:
     label: str
 
 
+@pytest.mark.slow
 @MODES
 def test_trees_travel_and_frameworks_are_converted(parallel: bool) -> None:
     torch = pytest.importorskip("torch")
@@ -350,211 +342,10 @@ def test_a_generator_that_fails_while_it_is_closed_does_not_stop_the_stage() -> 
         all_tickets_are_back(pipe)
 
 
-# --- ends ---
-
-
-@LOOPS
-def test_leaving_the_block_waits_for_what_is_inside_and_refuses_what_comes(loop: str) -> None:
-    gate = Gate()
-    pipe = held(gate)
-    results: list[Any] = []
-
-    async def main() -> None:
-        async with anyio.create_task_group() as group:
-            async with pipe:
-
-                async def ask() -> None:
-                    results.append(await pipe(7))
-
-                group.start_soon(ask)
-                await gate.reached()
-
-                async def late() -> None:
-                    await until(lambda: pipe._engine.flow._refusal is not None)
-                    with pytest.raises(RuntimeError, match="has been left"):
-                        await pipe(8)
-                    gate.open()
-
-                group.start_soon(late)
-
-    with nothing_left():
-        run(loop, main)
-    assert results == [7]
-
-
-@LOOPS
-def test_leaving_the_block_by_an_error_cancels_what_is_inside(loop: str) -> None:
-    gate = Gate()
-    pipe = held(gate, inflight=1)
-    ended: list[BaseException] = []
-
-    async def main() -> None:
-        async with anyio.create_task_group() as group:
-
-            async def ask() -> None:
-                try:
-                    await pipe(7)
-                except dx.Cancelled as error:
-                    ended.append(error)
-
-            async def leave() -> None:
-                async with pipe:
-                    group.start_soon(ask)
-                    group.start_soon(ask)
-                    await gate.reached()
-                    await until(lambda: len(pipe._engine.flow.unfinished) == 2)
-                    group.start_soon(open_later, pipe._engine.flow)
-                    raise ValueError("out")
-
-            async def open_later(flow: Any) -> None:
-                await until(lambda: all(one.is_ended for one in flow.unfinished))
-                gate.open()
-
-            with pytest.raises(ValueError, match="out"):
-                await leave()
-
-    with nothing_left():
-        run(loop, main)
-    assert len(ended) == 2
-
-
-@LOOPS
-@MODES
-def test_a_timeout_cancels(loop: str, parallel: bool) -> None:
-    pipe = Pipeline(parallel=parallel)
-
-    @pipe.stage
-    def endless(ctx: Any, x: Any) -> Any:
-        while True:
-            yield
-
-    async def main() -> None:
-        async with pipe:
-            with pytest.raises(TimeoutError):
-                await pipe(1, timeout=0.01)
-            all_tickets_are_back(pipe)
-
-    with nothing_left():
-        run(loop, main)
-        with pipe.sync() as p, pytest.raises(TimeoutError):
-            p(1, timeout=0.01)
-
-
-def test_a_future_is_cancelled_while_it_waits_and_while_it_runs() -> None:
-    gate = Gate()
-    pipe = held(gate, inflight=1)
-    with nothing_left(), pipe.sync() as p:
-        running, waiting = p.submit(1), p.submit(2)
-        assert gate.arrived.acquire(timeout=60)
-        assert waiting.cancel()
-        assert running.cancel()
-        for future in (running, waiting):
-            with pytest.raises(concurrent.futures.CancelledError):
-                future.result()
-        gate.open()
-        done = p.submit(3)
-        assert done.result() == 3
-        assert not done.cancel()
-        assert outcomes(pipe) == {"finished": 1, "failed": 0, "cancelled": 2}
-
-
-@LOOPS
-def test_cancelled_while_queued_it_never_runs_and_others_are_untouched(loop: str) -> None:
-    gate = Gate()
-    ran: list[int] = []
-    pipe = Pipeline(inflight=1)
-    pipe.stage(lambda ctx, x: (ran.append(x), gate.wait(), x)[2], name="held")
-
-    async def main() -> None:
-        results: list[int] = []
-        async with pipe, anyio.create_task_group() as group:
-
-            async def ask(x: int) -> None:
-                results.append(await pipe(x))
-
-            group.start_soon(ask, 1)
-            await gate.reached()
-            with anyio.CancelScope() as scope:
-                async with anyio.create_task_group() as inner:
-                    inner.start_soon(ask, 2)
-                    await until(lambda: len(pipe._engine.flow._queue) == 1)
-                    scope.cancel()
-            assert not pipe._engine.flow._queue
-            group.start_soon(ask, 3)
-            gate.open()
-        assert sorted(results) == [1, 3]
-
-    with nothing_left():
-        run(loop, main)
-    assert ran == [1, 3]
-
-
-def test_the_error_of_a_request_is_shown_with_its_notes() -> None:
-    pipe = Pipeline("shop")
-
-    @pipe.stage
-    def fail(ctx: Any, x: Any) -> Any:
-        raise KeyError("what")
-
-    with pipe.sync() as p:
-        try:
-            p(1)
-        except KeyError:
-            text = traceback.format_exc()
-    assert "in fail" in text
-
-
-def test_an_idle_stage_keeps_nothing() -> None:
-    class Big:
-        pass
-
-    pipe = Pipeline()
-    a = pipe.stage(lambda ctx, x: Big(), name="a")
-    a >> pipe.stage(lambda ctx, x: x, name="b")
-    with pipe.sync() as p:
-        alive = weakref.ref(p(1))
-        spin(lambda: alive() is None)
-
-
-def test_cancelled_it_lets_go_of_its_input_at_once() -> None:
-    class Big:
-        pass
-
-    gate = Gate()
-    pipe = held(gate, inflight=1)
-    with nothing_left(), pipe.sync() as p:
-        p.submit(1)
-        waiting = p.submit(big := Big())
-        alive = weakref.ref(big)
-        waiting.cancel()
-        del big
-        assert alive() is None, "a request that nobody wants keeps what it was given"
-        gate.open()
-
-
-def test_a_destructor_cancels_also_while_the_lock_is_held() -> None:
-    gate = Gate()
-    pipe = held(gate, inflight=1)
-
-    async def main() -> None:
-        async with pipe:
-            running, parts = pipe.stream(1), pipe.stream(2)
-            await gate.reached()
-            flow = pipe._engine.flow
-            with flow.guard:  # as the collector may, in the middle of anything
-                del parts
-            assert len(flow.unfinished) == 1
-            gate.open()
-            await running.aclose()
-            all_tickets_are_back(pipe)
-
-    with nothing_left():
-        run("asyncio", main)
-
-
 # --- all together ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @LOOPS
 def test_every_request_has_exactly_one_outcome_whenever_it_is_cancelled(
