@@ -130,6 +130,10 @@ typedef struct dlx_driver_info {
  * initialised the driver and it answers. Clause: DESIGN 3.12. */
 void dlx_driver_describe(int32_t device_type, dlx_driver_info *out);
 
+/* 2 where the driver is loaded, 1 where its library is there, else 0. Asks the driver
+ * nothing. */
+int dlx_driver_presence(int32_t device_type);
+
 /* Load and initialise a driver now, once; later calls return at once. Not needed before
  * the functions below, which load at first need. Makes no context. Drives.
  * DLEXCHANGE_CUDA_DRIVER names another library for kDLCUDA (the simulated driver). */

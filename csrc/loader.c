@@ -410,3 +410,14 @@ dlx_driver_describe(int32_t device_type, dlx_driver_info *out)
         out->is_simulated = is_simulated(library);
     }
 }
+
+int
+dlx_driver_presence(int32_t device_type)
+{
+    const char *name;
+    if (device_type != kDLCUDA && device_type != kDLROCM) {
+        return 0;
+    }
+    return dlx_gpu_peek(device_type) != NULL ? 2
+                                             : open_library(device_type, &name) != NULL;
+}

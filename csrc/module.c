@@ -131,6 +131,8 @@ static PyMethodDef functions[] = {
                "error in strict mode only.")},
     {"_driver_info", dlx_py_driver_info, METH_O,
      PyDoc_STR("_driver_info(device_type) -> dict; no side effects.")},
+    {"_driver_presence", dlx_py_driver_presence, METH_O,
+     PyDoc_STR("_driver_presence(device_type): 2 loaded, 1 to be loaded, 0 neither.")},
     {"_driver_load", dlx_py_driver_load, METH_O,
      PyDoc_STR("Load and initialise the driver of a device type.")},
     {"_driver_reset", dlx_py_driver_reset, METH_NOARGS,

@@ -166,6 +166,17 @@ dlx_py_driver_info(PyObject *module, PyObject *device_type)
 }
 
 PyObject *
+dlx_py_driver_presence(PyObject *module, PyObject *device_type)
+{
+    (void)module;
+    long type = PyLong_AsLong(device_type);
+    if (type == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    return PyLong_FromLong(dlx_driver_presence((int32_t)type));
+}
+
+PyObject *
 dlx_py_driver_load(PyObject *module, PyObject *device_type)
 {
     dlx_state *state = PyModule_GetState(module);

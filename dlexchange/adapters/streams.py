@@ -75,13 +75,11 @@ def is_registered(device_type: int) -> bool:
 
 def gpu_type() -> int:
     """Tell of which kind streams are that do not say: ROCm where that alone is driven."""
-    from .._core import _driver_info
+    from .._core import _driver_presence
 
-    cuda = _driver_info(DeviceType.CUDA)
-    if not cuda["is_loaded"]:
-        rocm = _driver_info(DeviceType.ROCM)
-        if rocm["is_loaded"] or (rocm["is_loadable"] and not cuda["is_loadable"]):
-            return DeviceType.ROCM
+    cuda = _driver_presence(DeviceType.CUDA)
+    if cuda < 2 and _driver_presence(DeviceType.ROCM) > cuda:
+        return DeviceType.ROCM
     return DeviceType.CUDA
 
 

@@ -106,11 +106,11 @@ def test_per_thread_streams_of_two_threads_are_two_streams(sim: Simulation) -> N
 
 @pytest.mark.slow
 def test_eight_threads_hand_over_without_a_race_and_without_growing() -> None:
-    before = dx.stats().events_created
+    before, leaked = dx.stats().events_created, dx.stats().leaked
     with simulated_cuda(policy="random", seed=11, window=256, reuse=True) as sim:
         first, last = soak(sim, 5_000), soak(sim, 5_000)
         finish(sim)
     assert last.events - before <= max(first.events_allowed, last.events_allowed)
-    assert dx.stats().leaked == 0
+    assert dx.stats().leaked == leaked
     growth = last.resident_kilobytes - first.resident_kilobytes
     assert growth < 16 * 1024, "memory grows with the number of hand-offs"
