@@ -15,7 +15,7 @@ class NumbaCuda(Subject):
     values_code = "{a}.copy_to_host().ravel().tolist()"
     layouts = {"transposed": "{a}.T"}  # noqa: RUF012
     stream_code = "cuda.stream()"
-    handle_code = "{s}.handle.value"
+    handle_code = "int(getattr({s}.handle, 'value', {s}.handle))"
     fill_code = "{a}.copy_to_device(of({value}), stream={s})"
     written_code = "cuda.to_device(of({value}), stream={s})"
     address_code = "{a}.device_ctypes_pointer.value"
