@@ -23,8 +23,8 @@ def run(machine: Machine, *, turns: int = 100) -> dict[str, Any]:
     for producer, consumer in machine.pairs:
         with bench(machine, producer, consumer, default=False) as found:
             lines = []
-            held = [dx.from_dlpack(found.x) for _ in range(2 * turns + 8)]
-            del held  # as many events as can be parked at once
+            held = [dx.from_dlpack(found.x) for _ in range(4 * turns + 8)]
+            del held  # as many events as two rounds can have parked at once, two a hand-off
             for name, function in found.contenders.items():
                 for _ in range(turns):
                     function(found.x)

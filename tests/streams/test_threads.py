@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support import child
 
 import dlexchange as dx
 from dlexchange.testing import Simulation, drain, simulated_cuda
@@ -106,6 +107,17 @@ def test_per_thread_streams_of_two_threads_are_two_streams(sim: Simulation) -> N
 
 @pytest.mark.slow
 def test_eight_threads_hand_over_without_a_race_and_without_growing() -> None:
+    done = child.run(  # its memory is its own
+        """
+        from streams.test_threads import hand_over_in_eight_threads
+        hand_over_in_eight_threads()
+        """,
+        timeout=500,
+    )
+    assert "Traceback" not in done
+
+
+def hand_over_in_eight_threads() -> None:
     before, leaked = dx.stats().events_created, dx.stats().leaked
     with simulated_cuda(policy="random", seed=11, window=256, reuse=True) as sim:
         first, last = soak(sim, 5_000), soak(sim, 5_000)
