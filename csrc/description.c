@@ -6,6 +6,7 @@
 #include "description.h"
 
 #include "arguments.h"
+#include "show.h"
 
 /* ---- the object ---- */
 
@@ -161,27 +162,12 @@ description_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
 /* ---- attributes ---- */
 
-static DLX_GIVE PyObject *
-tuple_of(int32_t n, const int64_t *values)
-{
-    PyObject *tuple = PyTuple_New(n);
-    for (int32_t i = 0; tuple != NULL && i < n; i++) {
-        PyObject *value = PyLong_FromLongLong(values[i]);
-        if (value == NULL) {
-            Py_CLEAR(tuple);
-        } else {
-            PyTuple_SET_ITEM(tuple, i, value);
-        }
-    }
-    return tuple;
-}
-
 static PyObject *
 get_shape(PyObject *self, void *closure)
 {
     (void)closure;
     const DLTensor *view = &((dlx_description *)self)->view;
-    return tuple_of(view->ndim, view->shape);
+    return dlx_show_dims(view->ndim, view->shape);
 }
 
 static PyObject *
@@ -189,25 +175,21 @@ get_strides(PyObject *self, void *closure)
 {
     (void)closure;
     const DLTensor *view = &((dlx_description *)self)->view;
-    return tuple_of(view->ndim, view->strides);
+    return dlx_show_dims(view->ndim, view->strides);
 }
 
 static PyObject *
 get_dtype(PyObject *self, void *closure)
 {
     (void)closure;
-    DLDataType dtype = ((dlx_description *)self)->view.dtype;
-    return PyObject_CallFunction(dlx_the_state->make_dtype, "iii", (int)dtype.code,
-                                 (int)dtype.bits, (int)dtype.lanes);
+    return dlx_show_dtype(((dlx_description *)self)->view.dtype);
 }
 
 static PyObject *
 get_device(PyObject *self, void *closure)
 {
     (void)closure;
-    DLDevice device = ((dlx_description *)self)->view.device;
-    return PyObject_CallFunction(dlx_the_state->make_device, "ii",
-                                 (int)device.device_type, (int)device.device_id);
+    return dlx_show_device(((dlx_description *)self)->view.device);
 }
 
 static PyObject *

@@ -387,14 +387,10 @@ dlx_order_source(dlx_state *state, const dlx_entry *entry, PyObject *x,
     dlx_order *order = &source->order;
     DLDevice device = source->view.device;
     dlx_event *ready = NULL;
-    bool vouched;
-    dlx_stream_ref ignored;
     if (device.device_type == kDLCPU) {
         if (PyLong_Check(request->stream) && PyLong_AsLong(request->stream) == -1) {
             return 0;
         }
-        (void)ignored;
-        (void)vouched;
         PyErr_Clear();
         dlx_raise(state->StreamError,
                   "host memory has no stream: leave stream out (got %R)",

@@ -8,6 +8,7 @@
 #include "cai.h"
 #include "capsule.h"
 #include "order.h"
+#include "show.h"
 #include "stream_type.h"
 
 static PyObject *
@@ -27,26 +28,11 @@ tensor_exit(PyObject *self, PyObject *args)
 /* ---- attributes ---- */
 
 static PyObject *
-tuple_of(const int64_t *values, int32_t n)
-{
-    PyObject *tuple = PyTuple_New(n);
-    for (int32_t i = 0; tuple != NULL && i < n; i++) {
-        PyObject *value = PyLong_FromLongLong(values[i]);
-        if (value == NULL) {
-            Py_CLEAR(tuple);
-        } else {
-            PyTuple_SET_ITEM(tuple, i, value);
-        }
-    }
-    return tuple;
-}
-
-static PyObject *
 get_shape(PyObject *self, void *closure)
 {
     (void)closure;
     dlx_tensor *tensor = (dlx_tensor *)self;
-    return tuple_of(tensor->view.shape, tensor->view.ndim);
+    return dlx_show_dims(tensor->view.ndim, tensor->view.shape);
 }
 
 static PyObject *
@@ -54,7 +40,7 @@ get_strides(PyObject *self, void *closure)
 {
     (void)closure;
     dlx_tensor *tensor = (dlx_tensor *)self;
-    return tuple_of(tensor->view.strides, tensor->view.ndim);
+    return dlx_show_dims(tensor->view.ndim, tensor->view.strides);
 }
 
 static PyObject *
@@ -68,20 +54,14 @@ static PyObject *
 get_dtype(PyObject *self, void *closure)
 {
     (void)closure;
-    dlx_tensor *tensor = (dlx_tensor *)self;
-    DLDataType dtype = tensor->view.dtype;
-    return PyObject_CallFunction(tensor->state->make_dtype, "iii", (int)dtype.code,
-                                 (int)dtype.bits, (int)dtype.lanes);
+    return dlx_show_dtype(((dlx_tensor *)self)->view.dtype);
 }
 
 static PyObject *
 get_device(PyObject *self, void *closure)
 {
     (void)closure;
-    dlx_tensor *tensor = (dlx_tensor *)self;
-    return PyObject_CallFunction(tensor->state->make_device, "ii",
-                                 (int)tensor->view.device.device_type,
-                                 (int)tensor->view.device.device_id);
+    return dlx_show_device(((dlx_tensor *)self)->view.device);
 }
 
 static PyObject *
