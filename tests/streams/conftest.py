@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.simulated import finish, sim, two_devices
 
 import dlexchange as dx
 from dlexchange.testing import Simulation, drain, simulated_cuda
 
+__all__ = ["finish", "sim", "two_devices"]
+
 POLICIES = [("lazy", 0), ("eager", 0), ("random", 1), ("random", 2)]
-
-
-@pytest.fixture
-def sim() -> Iterator[Simulation]:
-    """One simulated device, the lazy scheduler; the test ends without findings."""
-    with simulated_cuda() as sim:
-        yield sim
-        finish(sim)
 
 
 @pytest.fixture(params=POLICIES, ids=lambda p: f"{p[0]}{p[1] or ''}")
@@ -29,23 +23,6 @@ def any_sim(request: pytest.FixtureRequest) -> Iterator[Simulation]:
     with simulated_cuda(policy=policy, seed=seed) as sim:
         yield sim
         finish(sim)
-
-
-@pytest.fixture
-def two_devices() -> Iterator[Simulation]:
-    """Two simulated devices."""
-    with simulated_cuda(devices=2) as sim:
-        yield sim
-        finish(sim)
-
-
-def finish(sim: Simulation) -> None:
-    """Let everything run, and demand that nothing was wrong and nothing is left."""
-    gc.collect()  # exceptions keep the frames they passed
-    drain()
-    assert [str(finding) for finding in sim.findings] == []
-    stats = dx.stats()
-    assert (stats.parked, stats.held, stats.events_in_use) == (0, 0, 0), stats
 
 
 def driver_calls(sim: Simulation) -> dict[str, int]:
