@@ -5,41 +5,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import sys
 
 import numpy as np
 import pytest
 import torch
 from support import child, dlpack, native
+from support.allocation import fail_each_of_ours, failing_allocation, occupy
 from support.dlpack import Fake, Reusable, Tabled
-from support.live import settle
 
 import dlexchange as dx
-
-
-@contextlib.contextmanager
-def failing_allocation(nth):
-    """Let the n-th allocation of ours fail; yields a function: has it been reached?"""
-    dx._core._fail_allocation(nth)
-    left = []
-
-    def reached():
-        left.append(dx._core._fail_allocation(0))
-        return left[-1] <= 0
-
-    try:
-        yield reached
-    finally:
-        dx._core._fail_allocation(0)
-
-
-def occupy():
-    """Empty the freelists: each object made after this is allocated."""
-    base = np.zeros(1)
-    tensors = [dx.from_dlpack(base) for _ in range(70)]
-    capsules = [tensors[0].__dlpack__() for _ in range(70)]
-    return tensors, capsules
-
 
 BIG = (1,) * 6 + (2, 3, 4)  # shape and strides in a block of their own
 
@@ -70,30 +44,6 @@ each_producer = pytest.mark.parametrize("make", PRODUCERS.values(), ids=PRODUCER
 each_consumer = pytest.mark.parametrize("consumer", CONSUMERS.values(), ids=CONSUMERS.keys())
 
 
-def attempt_every_allocation(make, use):
-    """Fail the first, the second, ... allocation of `use`. Returns how many it makes."""
-    use(make())  # loads what is loaded at first use
-    for nth in range(1, 100):
-        kept = occupy()
-        producer = make()
-        before = dx.stats()
-        references = sys.getrefcount(producer)
-        failed = False
-        with failing_allocation(nth) as reached:
-            try:
-                use(producer)
-            except MemoryError:
-                failed = True
-            assert reached() == failed, "a failed allocation went unnoticed"
-        if not failed:
-            return nth - 1
-        assert settle(lambda before=before: dx.stats().live <= before.live)
-        assert sys.getrefcount(producer) == references
-        assert_nothing_was_lost(producer)
-        del kept
-    raise AssertionError("it never stops allocating")
-
-
 def assert_nothing_was_lost(producer):
     if isinstance(producer, Reusable):
         assert producer.last.calls == 1  # it was made for us, and let go again
@@ -110,7 +60,7 @@ def assert_nothing_was_lost(producer):
 def test_every_allocation_of_a_hand_off_may_fail(make, consumer, copy):
     if make is PRODUCERS["torch, conj"] and not copy:
         return  # refused, see test_values_torch.py
-    made = attempt_every_allocation(make, lambda x: consumer(x, copy=copy))
+    made = fail_each_of_ours(make, lambda x: consumer(x, copy=copy), look=assert_nothing_was_lost)
     if copy and make is not PRODUCERS["torch, conj"]:  # which torch copies
         assert made >= 1
 
@@ -258,10 +208,10 @@ def test_every_allocation_of_python_may_fail(prepare, call, also_later):
     pytest.importorskip("_testcapi", reason="this Python brings no fault injection")
     child.run(
         f"""
-        import functools, gc
-        from _testcapi import remove_mem_hooks, set_nomemory
+        import functools
         import numpy as np
         import dlexchange as dx
+        from support.allocation import fail_each_of_python
         from support.dlpack import Fake
 
         class Ready:
@@ -276,12 +226,6 @@ def test_every_allocation_of_python_may_fail(prepare, call, also_later):
             def __dlpack__(self):
                 return self.ready
 
-        def speaks_of_memory(error):
-            chain = [error]
-            while chain[-1].__cause__ or chain[-1].__context__:
-                chain.append(chain[-1].__cause__ or chain[-1].__context__)
-            return any(isinstance(one, MemoryError) for one in chain)
-
         copied = functools.partial(dx.to_numpy, copy=True)
         uncopied = functools.partial(dx.from_dlpack, copy=False)
         def converted(x):
@@ -290,45 +234,12 @@ def test_every_allocation_of_python_may_fail(prepare, call, also_later):
         array = np.arange(6.0)
         swapped = array.astype(">f8")
         tensor = dx.from_dlpack(array)
-        call = {call}
 
-        try:
-            expected = type(call({prepare}))
-        except (dx.ExchangeError, TypeError) as error:
-            expected = type(error)
-        live = dx.stats().live
-        failures = quiet = nth = 0
-        while quiet < 40:  # well behind the last allocation
-            made = len(Fake.kept)
-            prepared = {prepare}
-            outcome = None
-            kept = [dx.from_dlpack(array) for _ in range(70)]  # the freelists are empty now
-            kept += [kept[0].__dlpack__() for _ in range(70)]
-            set_nomemory(nth, 0 if {also_later} else nth + 1)
-            try:
-                try:
-                    outcome = call(prepared)
-                finally:
-                    remove_mem_hooks()
-            except BaseException as error:
-                remove_mem_hooks()
-                error.__traceback__ = None
-                outcome = error
-            if type(outcome) is expected and not (
-                isinstance(outcome, BaseException) and speaks_of_memory(outcome)
-            ):
-                quiet += 1
-            else:
-                assert speaks_of_memory(outcome), (nth, outcome)
-                failures += 1
-                quiet = 0
-            nth += 1
-            outcome = prepared = kept = None
-            gc.collect(0)
-            assert dx.stats().live == live, (nth, dx.stats())
-            assert all(one.calls == 1 for one in Fake.kept[made:])
-            del Fake.kept[:-2]
-        assert failures or not {also_later}, "no allocation failed"
+        def look():
+            assert all(one.calls == 1 for one in Fake.kept)
+            del Fake.kept[:]
+
+        fail_each_of_python(lambda: {prepare}, {call}, {also_later}, look)
         assert dx.to_numpy(tensor).tolist() == array.tolist()
         """
     )
