@@ -76,8 +76,8 @@ def fail_each_of_python(
 ) -> None:
     """Fail the n-th allocation of the interpreter in `call(prepare())`, for every n.
 
-    For a child process, and a `call` in C. Each failure has to be seen as a MemoryError, or behind one that
-    speaks of it, and to leave nothing live; `look` asserts what else there is to say.
+    For a child process, and a `call` in C. Each failure has to be seen as a MemoryError, or
+    to have one for its cause, and to leave nothing live; `look` asserts what else there is.
     """
     expected = type(_outcome(call, prepare()))
     gc.collect()
