@@ -23,6 +23,13 @@ int dlx_keywords_read(const char *function, PyObject *const *values, PyObject *k
  * TypeError set. Clause: K18. */
 int dlx_copy_read(PyObject *value, int *copy);
 
+/* What dlx_copy_read read, as Python says it; borrowed. */
+static inline PyObject *
+dlx_copy_object(int copy)
+{
+    return copy < 0 ? Py_None : copy ? Py_True : Py_False;
+}
+
 /* What a consumer asked of __dlpack__. */
 typedef struct dlx_export_arguments {
     PyObject *stream; /* borrowed; NULL: nothing was said */

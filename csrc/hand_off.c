@@ -115,7 +115,7 @@ dlx_py_to_jax(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
 static DLX_GIVE PyObject *
 place(dlx_state *state, PyObject *x, PyObject *device, const dlx_request *request)
 {
-    PyObject *copy = request->copy < 0 ? Py_None : request->copy ? Py_True : Py_False;
+    PyObject *copy = dlx_copy_object(request->copy);
     return PyObject_CallMethod(state->adapters, "place", "OOOO", x, device,
                                request->stream != NULL ? request->stream : Py_None,
                                copy);
@@ -198,7 +198,7 @@ hand_to(dlx_state *state, PyObject *x, PyObject *consumer, dlx_request *request)
         }
         consumer = PyTuple_GET_ITEM(consumer, PyTuple_GET_SIZE(consumer) - 1);
     }
-    PyObject *copy = request->copy < 0 ? Py_None : request->copy ? Py_True : Py_False;
+    PyObject *copy = dlx_copy_object(request->copy);
     PyObject *stream = request->stream != NULL ? request->stream : Py_None;
     return PyObject_CallFunctionObjArgs(consumer, x, stream, copy, NULL);
 }

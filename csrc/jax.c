@@ -6,6 +6,7 @@
 
 #include <time.h>
 
+#include "arguments.h"
 #include "capsule.h"
 #include "produce.h"
 #include "tensor.h"
@@ -13,7 +14,8 @@
 /* XLA's CPU client takes memory as it is only at this alignment, else it copies. */
 #define JAX_ALIGNMENT 64
 #define WAIT_NS 50000
-/* Fewer than WAIT_NS has on any machine (x86's counter runs at the clock of the base). */
+/* Fewer than WAIT_NS has on any machine (x86's counter runs at the clock of the base).
+ */
 #if defined(__x86_64__)
 #define LONG_TICKS 20000
 #else
@@ -135,16 +137,16 @@ dlx_jax_open(dlx_state *state, PyObject *x, const dlx_request *request,
     return status;
 }
 
+/* Through a Tensor, by a function of Python: make(tensor, copy). */
 static PyObject *
-make_public(dlx_state *state, const dlx_request *request, dlx_source *source)
+make_in_python(dlx_state *state, PyObject *make, const dlx_request *request,
+               dlx_source *source)
 {
     PyObject *result = NULL;
     PyObject *tensor = dlx_tensor_new(state, source);
     if (tensor != NULL) {
-        PyObject *copy = request->copy < 0 ? Py_None
-                         : request->copy   ? Py_True
-                                           : Py_False;
-        result = PyObject_CallFunctionObjArgs(jax.public_make, tensor, copy, NULL);
+        result = PyObject_CallFunctionObjArgs(make, tensor,
+                                              dlx_copy_object(request->copy), NULL);
         Py_DECREF(tensor);
     }
     return result;
@@ -167,9 +169,7 @@ make_fast(dlx_state *state, const dlx_request *request, dlx_source *source)
         return NULL;
     }
     bool copied = (source->flags & DLPACK_FLAG_BITMASK_IS_COPIED) != 0;
-    PyObject *copy = copied || request->copy < 0 ? Py_None
-                     : request->copy             ? Py_True
-                                                 : Py_False;
+    PyObject *copy = dlx_copy_object(copied ? -1 : request->copy);
     PyObject *args[5] = {capsule, jax.cpu_device, Py_None, copy, jax.device_type_cpu};
     result = PyObject_Vectorcall(jax.managed_to_buffer, args,
                                  jax.takes_device_type ? 5 : 4, NULL);
@@ -186,14 +186,10 @@ static PyObject *
 make_on_device(dlx_state *state, const dlx_request *request, dlx_source *source)
 {
     PyObject *result = NULL;
-    PyObject *tensor = dlx_tensor_new(state, source);
-    if (tensor != NULL) {
-        PyObject *copy = request->copy < 0 ? Py_None
-                         : request->copy   ? Py_True
-                                           : Py_False;
-        result = PyObject_CallMethod(state->adapters, "jax_of_device_tensor", "OO",
-                                     tensor, copy);
-        Py_DECREF(tensor);
+    PyObject *make = PyObject_GetAttrString(state->adapters, "jax_of_device_tensor");
+    if (make != NULL) {
+        result = make_in_python(state, make, request, source);
+        Py_DECREF(make);
     }
     return result;
 }
@@ -225,7 +221,7 @@ dlx_jax_make(dlx_state *state, const dlx_request *request, dlx_source *source)
     bool copies = misaligned || (request->copy == 1 &&
                                  !(source->flags & DLPACK_FLAG_BITMASK_IS_COPIED));
     result = jax.usable ? make_fast(state, request, source)
-                        : make_public(state, request, source);
+                        : make_in_python(state, jax.public_make, request, source);
     if (result == NULL) {
         dlx_consumer_refused(state, "jax", source);
     } else if (copies) {
