@@ -116,6 +116,11 @@ class Flow:
             self._make_room(request)
             return found
 
+    def taken_by(self, taker: object) -> list[Request]:
+        """Return the requests whose partial results somebody was taking."""
+        with self.guard:
+            return [request for request in self.unfinished if request.taker == taker]
+
     # --- from the stages' side; each call ends one piece of work ---
 
     def emitted(self, request: Request, stage: Stage, message: Message) -> None:

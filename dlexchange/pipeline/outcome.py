@@ -10,6 +10,7 @@ import anyio
 
 from .engine import Engine, result_of, take_part
 from .request import Part, Request
+from .waking import this_task
 
 __all__ = ["Parts", "Results", "outcome"]
 
@@ -49,6 +50,7 @@ class Parts:
         self._request = request
         self._is_busy = False
         self._is_over = False
+        request.taker = this_task()
 
     def __aiter__(self) -> AsyncIterator[Part]:
         return self
@@ -60,6 +62,7 @@ class Parts:
             raise StopAsyncIteration
         self._is_busy = True
         request = self._request
+        request.taker = this_task()
         try:
             await wait_for(self._engine, request, lambda: request.parts or request.is_finished)
             return self._take()

@@ -27,7 +27,7 @@ from .stage import Stage
 from .sync import SyncPipeline
 from .threads import Threads
 from .view import live
-from .waking import TaskWaker, ThreadWaker, is_in_loop
+from .waking import TaskWaker, ThreadWaker, is_in_loop, this_task
 
 __all__ = ["Pipeline"]
 
@@ -231,7 +231,7 @@ class Pipeline:
         -------
         async iterator of Part
             ``part.value``, ``.stage``, ``.step``, ``.is_result``. Leaving the loop cancels the
-            request.
+            request; so does the task that takes the parts by leaving the pipeline.
 
         Synchronization
         ---------------
@@ -340,6 +340,8 @@ class Pipeline:
             raise error
 
     def _end(self, engine: Engine, reason: str | None) -> None:
+        for request in engine.flow.taken_by(this_task()):
+            engine.cancel(request)  # who leaves takes no more parts: their stage would wait
         if reason is not None:
             engine.flow.stop(reason)
         engine.flow.close_door(lambda: RuntimeError(f"the pipeline {self.name!r} has been left"))

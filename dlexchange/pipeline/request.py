@@ -44,6 +44,8 @@ class Request:
         How many messages of it wait for futures.
     room : int or None
         How many more partial results may wait for their consumer. None: nobody wants any.
+    taker : object
+        The task or thread that takes them, so far; None where nobody wants any.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Request:
         self.outputs: dict[Stage, Message] = {}
         self.error: BaseException | None = None
         self.room = room
+        self.taker: object = None
         self.parts: deque[tuple[Part, Message]] = deque()
         self.space: threading.Condition | None = None
 

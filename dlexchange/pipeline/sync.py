@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .engine import Engine, result_of, take_part
 from .progress import Progress
 from .request import Part, Request
-from .waking import ThreadWaker, is_in_loop
+from .waking import ThreadWaker, is_in_loop, this_task
 
 if TYPE_CHECKING:
     from .future import Future
@@ -85,7 +85,9 @@ class SyncPipeline:
     ) -> Iterator[Part]:
         """Iterate over partial results, then the result; leaving the loop cancels."""
         request = self._pipe._request(ThreadWaker(), params, on_progress, buffer)
-        return _parts(self._enter(request, x), request)
+        parts = _parts(self._enter(request, x), request)
+        next(parts)  # into its try: a generator that was never started has no end to run
+        return parts
 
     def map(self, xs: Iterable[Any], **params: Any) -> Iterator[Any]:
         """Iterate over the results of many requests, in order; as `Pipeline.map`."""
@@ -123,9 +125,12 @@ def _wait_for(
         raise
 
 
-def _parts(engine: Engine, request: Request) -> Iterator[Part]:
+def _parts(engine: Engine, request: Request) -> Iterator[Any]:
     try:
+        request.taker = this_task()
+        yield
         while True:
+            request.taker = this_task()
             _wait_for(engine, request, lambda: request.parts or request.is_finished)
             part = take_part(engine, request)
             yield part

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import queue
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import anyio
 
-__all__ = ["TaskWaker", "ThreadWaker", "Waker", "calls_into_loop", "is_in_loop"]
+__all__ = ["TaskWaker", "ThreadWaker", "Waker", "calls_into_loop", "is_in_loop", "this_task"]
 
 
 class Waker(Protocol):
@@ -49,6 +50,15 @@ def is_in_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def this_task() -> object:
+    """Return what runs here: the task of an event loop, or the thread."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        task: object = trio.lowlevel.current_task()
+        return task
+    return (asyncio.current_task() if is_in_loop() else None) or threading.get_ident()
 
 
 class TaskWaker:

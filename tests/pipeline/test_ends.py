@@ -56,6 +56,74 @@ def test_leaving_the_block_waits_for_what_is_inside_and_refuses_what_comes(loop:
     assert results == [7]
 
 
+def endless_parts(parallel: bool) -> Pipeline:
+    pipe = Pipeline(parallel=parallel)
+
+    @pipe.stage
+    def endless(ctx: Any, x: Any) -> Any:
+        while True:
+            yield ctx.partial(x)
+
+    return pipe
+
+
+@LOOPS
+@MODES
+def test_who_leaves_the_block_cancels_the_parts_he_was_taking(loop: str, parallel: bool) -> None:
+    pipe = endless_parts(parallel)
+
+    async def main() -> None:
+        async with pipe:
+            parts = pipe.stream(7)
+            assert (await anext(parts)).value == 7
+        with pytest.raises(dx.Cancelled):
+            await anext(parts)
+
+    with nothing_left():
+        run(loop, main)
+
+
+@LOOPS
+def test_parts_that_another_task_takes_are_waited_for(loop: str) -> None:
+    gate = Gate()
+    pipe = Pipeline()
+    pipe.stage(lambda ctx, x: (gate.wait(), ctx.emit(ctx.partial(x)), x)[2], name="held")
+    taken: list[Any] = []
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            async with pipe:
+                parts = pipe.stream(7, buffer=1)
+
+                async def take() -> None:
+                    async for part in parts:
+                        taken.append(part.value)
+
+                group.start_soon(take)
+                await gate.reached()
+                await until(lambda: parts._is_busy)
+                gate.open()
+
+    with nothing_left():
+        run(loop, main)
+    assert taken == [7, 7]
+
+
+@MODES
+@pytest.mark.parametrize("taken", [0, 1])
+def test_parts_without_an_event_loop_are_cancelled_by_leaving(parallel: bool, taken: int) -> None:
+    pipe = endless_parts(parallel)
+    with nothing_left(), pipe.sync() as p:
+        parts = p.stream(7)
+        for _ in range(taken):
+            next(parts)
+    with nothing_left(), pipe.sync() as p:
+        dropped = p.stream(7)
+        del dropped
+        spin(lambda: not pipe._engine.flow.unfinished)
+    del parts
+
+
 @LOOPS
 def test_leaving_the_block_by_an_error_cancels_what_is_inside(loop: str) -> None:
     gate = Gate()
