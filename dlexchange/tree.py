@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -16,10 +17,13 @@ def map_tree(function: Callable[[Any], Any], tree: Any) -> Any:
     if isinstance(tree, (list, tuple)):
         return type(tree)(map_tree(function, item) for item in tree)
     if isinstance(tree, dict):
-        return type(tree)((key, map_tree(function, item)) for key, item in tree.items())
+        made: Any = copy.copy(tree)  # who knows what a subclass takes to be made
+        for key, item in tree.items():
+            made[key] = map_tree(function, item)
+        return made
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        fields = {
-            f.name: map_tree(function, getattr(tree, f.name)) for f in dataclasses.fields(tree)
-        }
-        return dataclasses.replace(tree, **fields)
+        made = copy.copy(tree)
+        for field in dataclasses.fields(tree):
+            object.__setattr__(made, field.name, map_tree(function, getattr(tree, field.name)))
+        return made
     return function(tree)

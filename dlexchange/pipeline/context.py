@@ -75,6 +75,8 @@ class Context:
         Waits while the consumer has not taken enough of those before.
         """
         request = self._now()
+        if not isinstance(partial, Partial):
+            raise TypeError(f"emit ctx.partial(value), not {type(partial).__name__}")
         if request.channel is not None and partial.step is not None:
             request.channel.put(Progress(self.stage, partial.step, None))
         self._emit(request, partial)

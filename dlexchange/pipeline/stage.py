@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,13 @@ class Stage:
     ) -> None:
         if lookahead < 1:
             raise ValueError(f"lookahead must be at least 1, not {lookahead}")
+        if not callable(function):
+            raise TypeError(f"a stage is made of a function or a class, not of {function!r}")
+        if _is_async(function):
+            raise TypeError(
+                f"a stage runs in a thread, without an event loop: {function!r} must be a "
+                "plain function or generator, not async"
+            )
         self._graph = graph
         self.function = function
         self.name: str = name or str(getattr(function, "__name__", type(function).__name__))
@@ -76,6 +84,11 @@ class Stage:
 
     def __repr__(self) -> str:
         return f"<stage {self.name!r} on {self.device or 'the host'}>"
+
+
+def _is_async(function: Any) -> bool:
+    calls = (function, function.__call__)
+    return any(inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f) for f in calls)
 
 
 def _stages(x: Any) -> list[Stage]:

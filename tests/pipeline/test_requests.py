@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import dataclasses
 import gc
 import random
@@ -61,6 +62,28 @@ class Sample:
     label: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Counted:
+    image: Any
+    size: int = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", len(self.image))
+
+
+async def coroutine(ctx: Any, x: Any) -> Any:
+    return x
+
+
+async def asynchronous_generator(ctx: Any, x: Any) -> Any:
+    yield
+
+
+class Asynchronous:
+    async def __call__(self, ctx: Any, x: Any) -> Any:
+        return x
+
+
 @pytest.mark.slow
 @MODES
 def test_trees_travel_and_frameworks_are_converted(parallel: bool) -> None:
@@ -81,6 +104,25 @@ def test_trees_travel_and_frameworks_are_converted(parallel: bool) -> None:
     assert seen[0]["batch"][0].label == "cat"
     assert float(made["mean"]) == 1.5
     assert made["n"] == (1, None)
+
+
+def test_containers_keep_their_kind_and_what_they_hold() -> None:
+    held = [
+        collections.defaultdict(list, a=1),
+        collections.Counter("abb"),
+        collections.OrderedDict(b=1, a=2),
+        Counted(np.arange(3)),
+    ]
+    pipe = Pipeline()
+    pipe.stage(lambda ctx, x: x, name="same")
+    with pipe.sync() as p:
+        made = p(held)
+    assert made[:3] == held[:3]
+    assert [type(one) for one in made] == [type(one) for one in held]
+    assert made[0]["new"] == []
+    assert "new" not in held[0]
+    assert made[3].image is held[3].image
+    assert made[3].size == 3
 
 
 @pytest.mark.parametrize("as_class", [True, False])
@@ -113,6 +155,11 @@ def test_a_class_is_made_and_loaded_in_its_own_thread(as_class: bool) -> None:
         (lambda p: (a := p.stage(print)) >> a, "cycle"),
         (lambda p: p.stage(print) >> 3, None),
         (lambda p: p.stage(print, lookahead=0), "lookahead"),
+        (lambda p: p.stage("encode"), "'encode'"),
+        (lambda p: p.stage(coroutine), "not async"),
+        (lambda p: p.stage(asynchronous_generator), "not async"),
+        (lambda p: p.stage(Asynchronous), "not async"),
+        (lambda p: p.stage(Asynchronous()), "not async"),
         (lambda p: [p.filter(print, name="f"), p.filter(print, name="g")], "filter already"),
     ],
 )
@@ -317,6 +364,13 @@ def test_yielding_something_else_is_an_error_that_says_what_to_do() -> None:
     def work(ctx: Any, x: Any) -> Any:
         yield x
 
+    with pipe.sync() as p, pytest.raises(TypeError, match=r"ctx\.partial"):
+        p(1)
+
+
+def test_emitting_something_else_is_an_error_that_says_what_to_do() -> None:
+    pipe = Pipeline()
+    pipe.stage(lambda ctx, x: ctx.emit(x), name="work")
     with pipe.sync() as p, pytest.raises(TypeError, match=r"ctx\.partial"):
         p(1)
 
