@@ -62,6 +62,9 @@ status_of_exception(void)
                   status == DLX_BAD_STREAM ? "" : name,
                   status == DLX_BAD_STREAM ? "" : ": ", says != NULL ? says : "");
     PyErr_Clear();
+    if (value != NULL && PyExceptionInstance_Check(value)) {
+        PyException_SetTraceback(value, Py_None); /* who keeps it keeps no frames */
+    }
     Py_XDECREF(text);
     Py_DECREF(type);
     Py_XDECREF(value);

@@ -24,7 +24,7 @@ class Promise:
     done : callable
         ``done()`` says whether the work is done, at once.
     wait : callable
-        ``wait()`` blocks, without the GIL, until it is.
+        ``wait()`` blocks, without the GIL, until it is, and raises where the work has failed.
     add_done_callback : callable or None
         ``add_done_callback(f)`` has ``f()`` called then, from any thread. None: one thread
         of ours waits for all such promises.
@@ -61,13 +61,24 @@ class Promise:
         ---------------
         The host does not block: the producer's notifier calls, or the waiter's thread.
         """
-        if self._add_done_callback is not None:
-            self._add_done_callback(lambda *_: function())
+
+        def tell(*_: object) -> None:
+            try:
+                self.wait()  # it is over
+            except BaseException as error:
+                function(error.with_traceback(None))  # its scheduler may keep it, but no frames
+            else:
+                function()
+
+        if self.done():
+            tell()
+        elif self._add_done_callback is not None:
+            self._add_done_callback(tell)
         else:
             call_when(self.wait, function)
 
     def join(self) -> None:
-        """Wait on the host where the work is not done.
+        """Wait on the host where the work is not done; raise where it has failed.
 
         Synchronization
         ---------------
@@ -77,7 +88,7 @@ class Promise:
             from .._core import _count_host_wait
 
             _count_host_wait()
-            self.wait()
+        self.wait()
 
 
 class PromiseBackend:
@@ -112,7 +123,7 @@ class PromiseBackend:
             event.join()
 
     def query(self, event: Promise) -> bool:
-        """Ask."""
+        """Ask. Work that has failed is over, too."""
         return bool(event.done())
 
     def synchronize(self, event: Promise) -> None:

@@ -12,19 +12,21 @@ from typing import Any, NamedTuple
 
 from .. import _core
 from .._core import Stream, Tensor, convert, from_dlpack
+from ..adapters import adapter_of
 from ..device import Device, DeviceType
 from ..errors import CopyError, StreamError
 from ..tree import map_tree
 from .copies import copy_to_device, copy_to_host
-from .promises import Promised, is_promise
+from .promises import Promised, has_no_streams, is_promise, promise_of
 
 __all__ = ["Message", "pack", "unpack"]
 
 Message = Any
 """A pytree whose device arrays are `Parcel`."""
 
-#: Frameworks that cannot take device memory from a Tensor by themselves: their arrays
-#: arrive as dx.Tensor, which has ``__cuda_array_interface__`` and ``__dlpack__``.
+#: Frameworks that cannot take device memory from a Tensor by themselves: their arrays, and
+#: those of device types and frameworks from outside, arrive as dx.Tensor, which has
+#: ``__cuda_array_interface__`` and ``__dlpack__``.
 _TAKE_NO_TENSOR = ("numba", "cuda")
 
 _PLAIN_TYPES = frozenset((int, float, complex, bool, str, bytes, type(None)))
@@ -72,18 +74,26 @@ def _pack(leaf: Any, stream: Stream | None, records: bool, promises: list[Any]) 
         if type(leaf) not in _HOST_TYPES and is_promise(leaf):
             promises.append(leaf)
         return leaf
-    if not records:
+    if not (records or _is_promised(leaf)):
         return leaf
-    if isinstance(leaf, Tensor):
-        return Parcel(leaf, Tensor)
-    try:
-        tensor = from_dlpack(leaf)
-    except StreamError:
-        if stream is None:
-            raise
-        tensor = from_dlpack(leaf, stream=stream)
-    _core._park(tensor)
-    return Parcel(tensor, type(leaf))
+    tensor, kind = leaf, type(leaf)
+    if kind is not Tensor:
+        try:
+            tensor = from_dlpack(leaf)
+        except StreamError:
+            if stream is None:
+                raise
+            tensor = from_dlpack(leaf, stream=stream)
+        _core._park(tensor)
+    promise = promise_of(tensor)
+    if promise is not None:
+        promises.append(promise)
+    return Parcel(tensor, kind)
+
+
+def _is_promised(leaf: Any) -> bool:
+    device = getattr(leaf, "__dlpack_device__", None)
+    return device is not None and has_no_streams(device()[0])
 
 
 def is_on_device(leaf: Any) -> bool:
@@ -160,7 +170,7 @@ def _unpack(leaf: Any, place: _Place) -> Any:
             return convert(copy_to_host(tensor), framework or "numpy")
         tensor = copy_to_device(tensor, leaf.kind, place.side)
     kind = leaf.kind if framework is None else framework
-    if kind is Tensor or kind == "dlexchange" or _takes_no_tensor(kind):
+    if kind is Tensor or kind == "dlexchange" or _takes_no_tensor(kind, tensor.device.type):
         return tensor
     return _convert(tensor, kind, stream)
 
@@ -171,8 +181,12 @@ def _convert(x: Any, kind: Any, stream: Stream | None) -> Any:
     return convert(x, kind)
 
 
-def _takes_no_tensor(kind: Any) -> bool:
-    return isinstance(kind, type) and kind.__module__.partition(".")[0] in _TAKE_NO_TENSOR
+def _takes_no_tensor(kind: Any, device_type: int) -> bool:
+    if not isinstance(kind, type):
+        return False
+    if device_type not in (DeviceType.CUDA, DeviceType.ROCM) and adapter_of(kind) is None:
+        return True  # of an outside package: what it takes is a Tensor
+    return kind.__module__.partition(".")[0] in _TAKE_NO_TENSOR
 
 
 def _is_at(here: Device, wanted: Device | None) -> bool:

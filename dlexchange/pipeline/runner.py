@@ -13,6 +13,7 @@ from ..errors import Cancelled, DeviceLost, ExchangeError, StreamError
 from .context import Context, Partial
 from .currents import Currents
 from .message import Message, pack, unpack
+from .promises import Promised
 from .recorder import now
 from .request import Part
 
@@ -107,6 +108,8 @@ class Runner:
             else:
                 self._check_strict()
             message = pack(made, self.stream, records=self.records)
+            if stage.is_filter:
+                self._check_part(message)
             self._end_step()
             return message
         except Cancelled:
@@ -163,7 +166,16 @@ class Runner:
     def _emit(self, request: Request, partial: Partial) -> None:
         if request.room is not None and (self._shows_internal or not partial.is_internal):
             part = Part(None, self.stage.name, partial.step, False)
-            self._deliver(request, part, pack(partial.value, self.stream))
+            message = pack(partial.value, self.stream)
+            self._check_part(message)
+            self._deliver(request, part, message)
+
+    def _check_part(self, message: Message) -> None:
+        if isinstance(message, Promised):
+            raise ExchangeError(
+                f"a partial result of stage {self.stage.name!r} waits for a future or a promise, "
+                "and others would overtake it: yield it once it is done"
+            )
 
     def _check_strict(self) -> None:
         if self._flow.is_strict and _host_waits() > self._waited:
