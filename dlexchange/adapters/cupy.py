@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..device import DeviceType
 from ..errors import CopyError
@@ -70,8 +70,26 @@ def on_stream(to: Any, device: Any, stream: Any) -> Iterator[Any]:
         if stream is None:
             yield current_stream(to, device)
         else:
-            with cupy.cuda.ExternalStream(stream.handle, device.id):
+            with _external(stream):
                 yield stream
+
+
+class _Named(NamedTuple):
+    """A stream as ``cupy.cuda.Stream.from_external`` takes it, of ROCm too."""
+
+    stream: Any
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.stream.handle
+
+
+def _external(stream: Any) -> Any:
+    """Make CuPy's object of a stream; CuPy 14 warns of the one that older ones have."""
+    import cupy
+
+    if hasattr(cupy.cuda.Stream, "from_external"):
+        return cupy.cuda.Stream.from_external(_Named(stream))
+    return cupy.cuda.ExternalStream(stream.handle, stream.device.id)
 
 
 def report(module: ModuleType) -> Report:

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from .._core import Stream
+from ..adapters.cupy import on_stream as cupy_on_stream
 from ..device import DeviceType
 
 __all__ = ["Currents"]
@@ -26,10 +27,7 @@ def _torch(torch: ModuleType, stream: Stream) -> AbstractContextManager[Any]:
 
 
 def _cupy(cupy: ModuleType, stream: Stream) -> AbstractContextManager[Any]:
-    stack = ExitStack()
-    stack.enter_context(cupy.cuda.Device(stream.device.id))
-    stack.enter_context(cupy.cuda.ExternalStream(stream.handle, stream.device.id))
-    return stack
+    return cupy_on_stream(cupy, stream.device, stream)
 
 
 def _cuda_core(module: ModuleType, stream: Stream) -> AbstractContextManager[Any]:
