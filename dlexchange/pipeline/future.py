@@ -50,8 +50,9 @@ class Future(concurrent.futures.Future[Any]):
                 self.set_result(None)
             else:
                 self.set_exception(error)
-        except concurrent.futures.InvalidStateError:
-            self._request.forget()  # cancelled before, or told already
+        except concurrent.futures.InvalidStateError:  # cancelled before, or told already
+            if self.cancelled():
+                self._request.forget()
 
 
 class FutureWaker(ThreadWaker):

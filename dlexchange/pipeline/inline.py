@@ -40,7 +40,7 @@ class Inline:
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
         self.is_started = self.is_stopped = True
-        self._pid = os.getpid()
+        self.pid = os.getpid()
         self._error: BaseException | None = None
         self._runners: dict[Stage, Runner] = {}
         self._run: _Run | None = None
@@ -70,10 +70,13 @@ class Inline:
 
     def check(self) -> None:
         """Raise where a request could only deadlock."""
-        if os.getpid() != self._pid:
+        if os.getpid() != self.pid:
             raise RuntimeError("a pipeline does not survive a fork: enter it in the child")
         if self._turn.locked() and self._thread == threading.get_ident():
-            raise RuntimeError("a stage cannot ask its own pipeline: it would wait for itself")
+            raise RuntimeError(
+                "a stage, or the callback of a future, cannot ask its own pipeline: its thread "
+                "would wait for itself"
+            )
 
     def stop(self) -> None:
         """Close the stages, here."""

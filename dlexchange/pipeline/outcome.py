@@ -24,6 +24,9 @@ async def wait_for(engine: Engine, request: Request, is_met: Callable[[], Any]) 
     try:
         while not is_met():
             await engine.turn(request)
+    except GeneratorExit:
+        engine.cancel(request)  # the coroutine is closed: it cannot wait any more
+        raise
     except BaseException:
         engine.cancel(request)
         with anyio.CancelScope(shield=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
@@ -30,6 +31,9 @@ from .view import live
 from .waking import TaskWaker, ThreadWaker, is_in_loop, this_task
 
 __all__ = ["Pipeline"]
+
+_HERE = str(Path(__file__).parent) + os.sep
+_OPTIONS = {"timeout", "on_progress", "buffer"}
 
 
 class Pipeline:
@@ -66,8 +70,8 @@ class Pipeline:
         strict: bool = False,
         keep: int = 10_000,
     ) -> None:
-        if inflight < 1 or queue < 0:
-            raise ValueError("inflight must be at least 1, and queue at least 0")
+        if inflight < 1 or queue < 0 or keep < 0:
+            raise ValueError("inflight must be at least 1, queue and keep at least 0")
         self.name = name
         self._inflight = inflight
         self._queue = queue
@@ -205,7 +209,7 @@ class Pipeline:
         ---------
         The result keeps its memory; its release is ordered, also after the pipeline was left.
         """
-        request = self._request(TaskWaker(), params, on_progress)
+        request = self._request(TaskWaker, params, on_progress)
         return self._outcome(request, x, timeout)
 
     async def _outcome(self, request: Request, x: Any, timeout: float | None) -> Any:
@@ -237,7 +241,7 @@ class Pipeline:
         ---------------
         As `__call__`, for each part.
         """
-        request = self._request(TaskWaker(), params, on_progress, buffer)
+        request = self._request(TaskWaker, params, on_progress, buffer)
         return Parts(self._enter(request, x), request)
 
     def map(self, xs: Any, **params: Any) -> Results:
@@ -246,7 +250,8 @@ class Pipeline:
         Parameters
         ----------
         xs : iterable or async iterable
-            At most `inflight` are pulled before their results are taken.
+            At most `inflight` are pulled before their results are taken. While it is awaited
+            no result is handed out: what comes now and then is better sent by `__call__`.
 
         Synchronization
         ---------------
@@ -255,7 +260,7 @@ class Pipeline:
         engine = self._running()
 
         def begin(x: Any) -> Request:
-            request = self._request(TaskWaker(), params, None)
+            request = self._request(TaskWaker, params, None)
             self._enter(request, x)
             return request
 
@@ -283,10 +288,9 @@ class Pipeline:
         if is_in_loop():
             raise RuntimeError("submit would block the event loop: use await pipe(x)")
         waker = FutureWaker()
-        request = self._request(waker, params, on_progress)
+        request = self._request(lambda: waker, params, on_progress)
         engine = self._running()
-        future = Future(engine, request)
-        waker.future = future
+        waker.future = future = Future(engine, request)
         self._enter(request, x)
         while engine.flow.is_at_door(request):
             engine.turn_here(request, None)
@@ -321,7 +325,7 @@ class Pipeline:
     # --- between ---
 
     def _begin(self, changed: Callable[[], None]) -> Engine:
-        if self._engine is not None:
+        if self._engine is not None and self._engine.pid == os.getpid():
             raise RuntimeError(f"the pipeline {self.name!r} has been entered already")
         self._graph.check()
         self._graph.is_frozen = True
@@ -364,15 +368,16 @@ class Pipeline:
 
     def _request(
         self,
-        waker: TaskWaker | ThreadWaker | FutureWaker,
+        make_waker: Callable[[], TaskWaker | ThreadWaker],
         params: dict[str, Any],
         listener: Callable[[Progress], Any] | None,
         room: int | None = None,
     ) -> Request:
         engine = self._running()
-        frame = sys._getframe(2)
-        site = f"the request of {frame.f_code.co_filename}:{frame.f_lineno}"
-        request = Request(site, waker, params=params, room=room)
+        for name in _OPTIONS & params.keys():
+            raise TypeError(f"{name}= is no option of this call, nor a name for a parameter")
+        waker = make_waker()
+        request = Request(_site(), waker, params=params, room=room)
         if listener is not None and self._listener is not None:
             call = waker.call if isinstance(waker, TaskWaker) else self._listener.call
             request.channel = Channel(call, listener, lambda e: engine.flow.end(request, e))
@@ -384,3 +389,11 @@ class Pipeline:
         engine.check()
         engine.flow.enter(request, pack(x, None))
         return engine
+
+
+def _site() -> str:
+    """Say which line outside of this package asks."""
+    frame = sys._getframe(2)
+    while frame.f_code.co_filename.startswith(_HERE) and frame.f_back is not None:
+        frame = frame.f_back
+    return f"the request of {frame.f_code.co_filename}:{frame.f_lineno}"

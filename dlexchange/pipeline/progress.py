@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import queue
 import threading
 from collections import deque
@@ -32,6 +33,11 @@ class Channel:
         ``listener(progress)``.
     failed : callable
         Called with what the listener raises.
+
+    Attributes
+    ----------
+    error : BaseException or None
+        What it raised.
     """
 
     def __init__(
@@ -40,10 +46,13 @@ class Channel:
         listener: Callable[[Progress], Any],
         failed: Callable[[BaseException], None],
     ) -> None:
+        if inspect.iscoroutinefunction(listener):
+            raise TypeError(f"on_progress must be a plain function, not async: {listener!r}")
         self._news: deque[Progress] = deque(maxlen=_ROOM)
         self._call = call
         self._listener = listener
         self._failed = failed
+        self.error: BaseException | None = None
         self._is_called = False
 
     def put(self, news: Progress) -> None:
@@ -60,6 +69,7 @@ class Channel:
                 self._listener(self._news.popleft())
             except BaseException as error:
                 self._news.clear()
+                self.error = error
                 self._failed(error)
 
 

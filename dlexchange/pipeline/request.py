@@ -79,6 +79,8 @@ class Request:
     def raise_error(self) -> None:
         """Raise what ended it, if something did; once, since a traceback keeps its frames."""
         error, self.error = self.error, None
+        if error is None and self.channel is not None:
+            error, self.channel.error = self.channel.error, None  # it was late to raise
         if error is not None:
             try:
                 raise error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -32,7 +33,7 @@ class SyncPipeline:
             raise RuntimeError(
                 "an event loop runs in this thread, and would be blocked: use `async with pipe:`"
             )
-        engine = self._pipe._begin(self._waker.wake)
+        engine = self._engine = self._pipe._begin(self._waker.wake)
         try:
             engine.start()
             while not engine.is_started:
@@ -49,10 +50,11 @@ class SyncPipeline:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        engine = self._pipe._running()
-        self._leave(engine, None if error is None else "the pipeline was left")
+        self._leave(self._engine, None if error is None else "the pipeline was left")
 
     def _leave(self, engine: Engine, reason: str | None) -> None:
+        if engine.pid != os.getpid():
+            return  # a forked child has no stage to wait for
         self._pipe._end(engine, reason)
         while not engine.is_stopped:
             self._waker.wait()
@@ -68,9 +70,10 @@ class SyncPipeline:
     ) -> Any:
         """Send a request and return its result; as `Pipeline.__call__`, in this thread.
 
-        `on_progress` is called in a thread of its own.
+        `on_progress` is called in a thread of its own; what it raises once the result is there
+        may be lost.
         """
-        request = self._pipe._request(ThreadWaker(), params, on_progress)
+        request = self._pipe._request(ThreadWaker, params, on_progress)
         engine = self._enter(request, x)
         _wait_for(engine, request, lambda: request.is_finished, timeout)
         return result_of(engine, request)
@@ -84,7 +87,7 @@ class SyncPipeline:
         **params: Any,
     ) -> Iterator[Part]:
         """Iterate over partial results, then the result; leaving the loop cancels."""
-        request = self._pipe._request(ThreadWaker(), params, on_progress, buffer)
+        request = self._pipe._request(ThreadWaker, params, on_progress, buffer)
         parts = _parts(self._enter(request, x), request)
         next(parts)  # into its try: a generator that was never started has no end to run
         return parts
@@ -93,7 +96,7 @@ class SyncPipeline:
         """Iterate over the results of many requests, in order; as `Pipeline.map`."""
 
         def begin(x: Any) -> Request:
-            request = self._pipe._request(ThreadWaker(), params, None)
+            request = self._pipe._request(ThreadWaker, params, None)
             self._enter(request, x)
             return request
 

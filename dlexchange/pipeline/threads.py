@@ -94,7 +94,7 @@ class Threads:
 
     def __init__(self, flow: Flow, name: str, changed: Callable[[], None]) -> None:
         self.flow = flow
-        self._pid = os.getpid()
+        self.pid = os.getpid()
         self._workers = [Worker(flow, stage, name, changed) for stage in flow.inboxes]
 
     def start(self) -> None:
@@ -119,12 +119,15 @@ class Threads:
 
     def check(self) -> None:
         """Raise where a request could only deadlock."""
-        if os.getpid() != self._pid:
+        if os.getpid() != self.pid:
             raise RuntimeError(
                 "stage threads do not survive a fork: enter the pipeline in the child"
             )
         if any(worker.thread is threading.current_thread() for worker in self._workers):
-            raise RuntimeError("a stage cannot ask its own pipeline: it would wait for itself")
+            raise RuntimeError(
+                "a stage, or the callback of a future, cannot ask its own pipeline: its thread "
+                "would wait for itself"
+            )
 
     def stop(self) -> None:
         """Let the threads end once no request is unfinished."""

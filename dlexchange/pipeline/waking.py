@@ -28,8 +28,12 @@ def calls_into_loop() -> Callable[[Callable[[], Any]], None]:
     if trio is not None and trio.lowlevel.in_trio_run():
         soon: Callable[..., Any] = trio.lowlevel.current_trio_token().run_sync_soon
         over: tuple[type[BaseException], ...] = (trio.RunFinishedError,)
-    else:
+    elif is_in_loop():
         soon, over = asyncio.get_running_loop().call_soon_threadsafe, (RuntimeError,)
+    else:
+        raise RuntimeError(
+            "no event loop runs in this thread: use `with pipe.sync() as p: p(x)`, or pipe.submit"
+        )
 
     def call(function: Callable[[], Any]) -> None:
         try:
