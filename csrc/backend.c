@@ -6,6 +6,7 @@
 #include "backend.h"
 
 #include "alloc.h"
+#include "mutant.h"
 #include "raise.h"
 
 typedef struct cell {
@@ -122,6 +123,9 @@ static dlx_status
 record(void *event, uintptr_t stream)
 {
     climb self;
+    if (DLX_MUTATED(backend_record)) {
+        return DLX_OK;
+    }
     if (!go_up(&self)) {
         return DLX_STOPPED;
     }
@@ -136,6 +140,9 @@ wait(uintptr_t stream, void *event)
 {
     climb self;
     PyObject *result;
+    if (DLX_MUTATED(backend_wait)) {
+        return DLX_OK;
+    }
     if (!go_up(&self)) {
         return DLX_STOPPED;
     }
@@ -171,13 +178,13 @@ ask(void *event, const char *method)
 static dlx_status
 query(void *event)
 {
-    return ask(event, "query");
+    return DLX_MUTATED(backend_query) ? DLX_OK : ask(event, "query");
 }
 
 static dlx_status
 synchronize(void *event)
 {
-    return ask(event, "synchronize");
+    return DLX_MUTATED(backend_synchronize) ? DLX_OK : ask(event, "synchronize");
 }
 
 /* ---- Completion ---- */
@@ -205,7 +212,9 @@ tell(PyObject *capsule, int code)
 static void
 notifier_destroy(PyObject *capsule)
 {
-    tell(capsule, 999);
+    if (!DLX_MUTATED(backend_forgotten)) {
+        tell(capsule, 999);
+    }
     free(PyCapsule_GetPointer(capsule, NOTIFIER));
 }
 
@@ -254,8 +263,9 @@ notify(void *event, void (*fn)(void *, int, void *), void *arg)
         goto fail;
     }
     *told = (notifier){fn, arg};
-    result = mark != NULL ? PyObject_CallMethod(table, "notify", "OO", mark, done)
-                          : PyObject_CallNoArgs(done);
+    result = mark != NULL && !DLX_MUTATED(backend_notify)
+                 ? PyObject_CallMethod(table, "notify", "OO", mark, done)
+                 : PyObject_CallNoArgs(done);
     if (result == NULL && told->fn != NULL) {
         told->fn = NULL; /* refused: it must not be called later */
     } else if (result == NULL) {
@@ -293,6 +303,9 @@ static dlx_status
 stream_query(uintptr_t stream)
 {
     climb self;
+    if (DLX_MUTATED(backend_stream_query)) {
+        return DLX_OK;
+    }
     if (!go_up(&self)) {
         return DLX_STOPPED;
     }
@@ -304,6 +317,9 @@ static dlx_status
 stream_synchronize(uintptr_t stream)
 {
     climb self;
+    if (DLX_MUTATED(backend_stream_synchronize)) {
+        return DLX_OK;
+    }
     if (!go_up(&self)) {
         return DLX_STOPPED;
     }
@@ -394,7 +410,7 @@ int
 dlx_backend_argument(dlx_stream stream, PyObject **out)
 {
     *out = NULL;
-    if (stream.device_type == 0) {
+    if (stream.device_type == 0 || DLX_MUTATED(backend_argument)) {
         return 0;
     }
     *out = PyObject_CallMethod(table, "native", "K", (unsigned long long)stream.handle);

@@ -51,7 +51,16 @@
     Y(112, interface_return, "a Tensor's interface has no way back")              \
     Y(113, described_push, "an export orders nothing that its description names") \
     Y(114, reap, "no hand-off looks at what is parked")                           \
-    Y(115, note_use, "a consumer of an adapter is not waited for at the release")
+    Y(115, note_use, "a consumer of an adapter is not waited for at the release") \
+    Y(116, backend_record, "a backend is not asked to record")                    \
+    Y(117, backend_wait, "a backend is not asked to make a stream wait")          \
+    Y(118, backend_query, "what a backend has recorded counts as done")           \
+    Y(119, backend_synchronize, "the host does not wait for a backend's event")   \
+    Y(120, backend_notify, "an await of a backend's event is told at once")       \
+    Y(121, backend_forgotten, "an await that a backend forgets is never told")    \
+    Y(122, backend_stream_query, "a backend's stream counts as idle")             \
+    Y(123, backend_stream_synchronize, "the host does not wait for its stream")   \
+    Y(124, backend_argument, "a producer is not told the backend's stream")
 
 enum {
 #define DLX_MUTANT_ENUM(number, name, text) DLX_MUTANT_##name = number,

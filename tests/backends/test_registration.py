@@ -77,6 +77,9 @@ def test_what_a_method_raises_reaches_the_caller(
     monkeypatch.setattr(vendor, "wait", fail)
     with pytest.raises(expected, match="why"):
         t.__dlpack__(stream=vendor.devices[0].stream())
+    monkeypatch.setattr(vendor, "notify", fail)
+    with pytest.raises(expected, match="why"):
+        dx.ready(t)
     monkeypatch.setattr(vendor, "record", fail)
     with pytest.raises(expected, match="why"):
         dx.from_dlpack(x)
@@ -159,6 +162,18 @@ def test_a_notifier_that_is_let_go_of_says_so(vendor: Toy, monkeypatch: Any) -> 
         ready = dx.ready(t)
         with pytest.raises(dx.DriverError, match="never be reported"):
             ready.done()
+
+
+def test_a_host_wait_is_the_backends(vendor: Toy) -> None:
+    stream = vendor.devices[0].stream()
+    x = Array.full(4, 1, stream)
+    stream.submit(lambda: False)
+    with dx.from_dlpack(x) as t:
+        assert t.ready_event is not None
+        for wait in (t.ready_event.synchronize, t.ready_event.stream.synchronize):
+            with pytest.raises(dx.DriverError, match="the stream is held"):
+                wait()
+    stream.work.popleft()
 
 
 def test_native_gives_the_backends_own_object(vendor: Toy) -> None:

@@ -23,6 +23,8 @@ CSRC = TESTS.parent / "csrc"
 
 TENSOR = "test_threads.py::test_tensor_goes_to_another_thread_and_a_native_array_does_not"
 STRAIGHT = "test_routes.py::test_hand_off_between_two_known_streams_waits"
+TOY = "../backends/battery.py::"  # on the registered toy device
+OUTSIDE = "../backends/test_registration.py::"
 
 #: Which test notices that a guarantee is gone, by the names of mutant.h.
 KILLED_BY = {
@@ -64,6 +66,15 @@ KILLED_BY = {
     "reap": "test_release.py::test_hand_off_looks_at_what_is_parked",
     "note_use": "test_consumers.py::test_warp_is_waited_for_at_the_release",
     "in_flight": "test_completion.py::test_cancelled_await_frees_nothing_early",
+    "backend_record": TOY + "test_record_stream_adds_a_consumer",
+    "backend_wait": TOY + "test_consumer_waits_and_host_does_not",
+    "backend_query": TOY + "test_release_waits_for_the_consumer",
+    "backend_synchronize": OUTSIDE + "test_a_host_wait_is_the_backends",
+    "backend_notify": TOY + "test_ready_completes_with_the_work",
+    "backend_forgotten": OUTSIDE + "test_a_notifier_that_is_let_go_of_says_so",
+    "backend_stream_query": TOY + "test_stream_objects",
+    "backend_stream_synchronize": OUTSIDE + "test_a_host_wait_is_the_backends",
+    "backend_argument": OUTSIDE + "test_a_producer_that_nobody_knows_orders_into_a_stream_of_ours",
 }
 
 
@@ -110,6 +121,7 @@ def run(twin: Path, number: str, *tests: str) -> subprocess.CompletedProcess[str
             "PYTHONPATH": str(TESTS),
             "DLEXCHANGE_TWIN": str(twin),
             "DLEXCHANGE_MUTANT": number,
+            "DLX_GROUND": "toy",
         },
         capture_output=True,
         text=True,
