@@ -216,7 +216,8 @@ dlx_torch_make(dlx_state *state, const dlx_request *request, dlx_source *source)
         result = dlx_exchange_import(state, api, source);
     }
     if (result != NULL && request->copy == 1 &&
-        source->view.device.device_type != kDLCPU) { /* torch's own copy, on C */
+        source->view.device.device_type != kDLCPU &&
+        !(source->flags & DLPACK_FLAG_BITMASK_IS_COPIED)) { /* torch's own, on C */
         Py_SETREF(result, PyObject_CallMethod(
                               state->adapters, "copy_torch", "OO", result,
                               request->stream != NULL ? request->stream : Py_None));

@@ -81,8 +81,13 @@ def copy(tensor: Any, stream: Any) -> Any:
 
     if stream is None or stream == -1:
         return tensor.clone()
-    handle = streams.resolve(stream, 2, tensor.device.index or 0).handle
-    with torch.cuda.stream(torch.cuda.ExternalStream(handle, device=tensor.device)):
+    number = tensor.get_device()
+    handle = stream if isinstance(stream, int) else streams.resolve(stream, 2, number).handle
+    if handle in (0, 1):  # torch's own streams have odd numbers, so 1 is none of CUDA's to it
+        named = torch.cuda.default_stream(number)
+    else:
+        named = torch.cuda.ExternalStream(handle, device=number)
+    with torch.cuda.stream(named):
         return tensor.clone()
 
 

@@ -1,0 +1,63 @@
+"""torch's tensors in device memory, where torch has none: a stand-in of the same shape."""
+
+from __future__ import annotations
+
+import pytest
+from support import child
+
+_HEAD = """
+import dlexchange as dx
+from dlexchange.testing import drain, simulated_cuda
+from support.torch_on_cuda import install
+
+with simulated_cuda() as sim:
+    torch = install(sim)
+    p, c = sim.stream(), sim.stream()
+    x = torch.array(4, "int32", stream=p, fill=7)
+    working_on_p = torch.Tensor.framework.use_stream(p)
+    working_on_p.__enter__()
+"""
+_TAIL = """
+    drain()
+    assert sim.findings == [], list(map(str, sim.findings))
+"""
+
+
+def _in_child(code: str) -> None:
+    child.run(_HEAD + code + _TAIL)
+
+
+@pytest.mark.parametrize(
+    ("stream", "handle"),
+    [
+        ("None", "p.handle"),
+        ("1", "1"),
+        ("2", "2"),
+        ("c.handle", "c.handle"),
+        ("c", "c.handle"),
+        ("torch.cuda.default_stream(0)", "1"),
+    ],
+)
+def test_torch_copies_on_the_stream_that_was_named(stream: str, handle: str) -> None:
+    _in_child(
+        f"""
+    y = dx.to_torch(x, copy=True, stream={stream})
+    assert type(y) is torch.Tensor and y.data_ptr != x.data_ptr
+    assert y.stream.handle == {handle}
+    assert y.tolist(stream=y.stream) == [7] * 4
+    del x, y
+"""
+    )
+
+
+def test_a_lazy_tensor_on_a_device_is_copied_once() -> None:
+    _in_child(
+        """
+    x.is_lazy = True
+    before = dx.stats().copies
+    y = dx.to_torch(x, copy=True, stream=c)
+    assert dx.stats().copies - before == 1, dx.stats()
+    assert y.tolist(stream=c) == [7] * 4
+    del x, y
+"""
+    )
