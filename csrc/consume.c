@@ -232,7 +232,9 @@ dlx_source_open(dlx_state *state, PyObject *x, const dlx_request *request,
             status = open_exchange(state, *entry, x, source);
             break;
         case DLX_ROUTE_JAX:
-            status = dlx_jax_open(state, x, request, source);
+            if (dlx_adapt_ask(entry->prepare, x) == 0) {
+                status = dlx_jax_open(state, x, request, source);
+            }
             break;
         case DLX_ROUTE_DLPACK:
             status = dlx_dlpack_open(state, *entry, x, request, source);

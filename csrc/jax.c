@@ -24,6 +24,8 @@
 
 static struct {
     int usable; /* -1: not asked yet */
+    PyObject
+        *whole; /* the one buffer of an array, as an array that outlives delete() */
     PyObject *buffer_to_managed;
     PyObject *managed_to_buffer;
     PyObject *cpu_device;
@@ -72,9 +74,10 @@ dlx_jax_load(dlx_state *state)
     module = PyImport_ImportModule("dlexchange.adapters.jax");
     route = module != NULL ? PyObject_CallMethod(module, "fast_route", NULL) : NULL;
     if (route == NULL ||
-        !PyArg_ParseTuple(route, "pOOOOOp", &usable, &jax.buffer_to_managed,
-                          &jax.managed_to_buffer, &jax.cpu_device, &jax.public_make,
-                          &jax.finish, &takes_device_type)) {
+        !PyArg_ParseTuple(route, "pOOOOOOp", &usable, &jax.whole,
+                          &jax.buffer_to_managed, &jax.managed_to_buffer,
+                          &jax.cpu_device, &jax.public_make, &jax.finish,
+                          &takes_device_type)) {
         goto fail;
     }
     jax.device_type_cpu = PyLong_FromLong(kDLCPU);
@@ -102,11 +105,16 @@ was_wait(uint64_t taken)
     return (double)taken * (double)ns_since > (double)WAIT_NS * (double)ticks_since;
 }
 
+/* jaxlib aborts the process where an array is deleted whose own export is in use. */
 static PyObject *
 export_timed(dlx_state *state, PyObject *x)
 {
     uint64_t start = ticks();
-    PyObject *capsule = PyObject_Vectorcall(jax.buffer_to_managed, &x, 1, NULL);
+    PyObject *whole = PyObject_Vectorcall(jax.whole, &x, 1, NULL);
+    PyObject *capsule =
+        whole != NULL ? PyObject_Vectorcall(jax.buffer_to_managed, &whole, 1, NULL)
+                      : NULL;
+    Py_XDECREF(whole);
     uint64_t taken = ticks() - start;
     if (taken > LONG_TICKS && was_wait(taken)) {
         state->counts.host_waits++;
@@ -124,8 +132,8 @@ dlx_jax_open(dlx_state *state, PyObject *x, const dlx_request *request,
     if (capsule == NULL) {
         if (PyErr_ExceptionMatches(PyExc_Exception)) {
             dlx_raise(state->ExchangeError,
-                      "jax cannot export this array (deleted, donated or sharded over "
-                      "several devices?); see the cause above");
+                      "jax cannot export this array (deleted, donated?); see the cause "
+                      "above");
         }
         return -1;
     }

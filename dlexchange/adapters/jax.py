@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from ..errors import CopyError
+from ..errors import CopyError, ExchangeError
 from . import Route
 from .fit import legacy_capsule, needs_host, on_host
 from .info import Report
@@ -25,7 +26,7 @@ def classify(cls: type) -> Route | None:
     from .._core import _jax_load
 
     if cls is getattr(sys.modules.get("jaxlib._jax"), "ArrayImpl", None) and _jax_load():
-        return Route("jax", "jax", immutable=True)
+        return Route("jax", "jax", prepare=_require_whole(), immutable=True)
     if hasattr(cls, "__dlpack__") and not issubclass(cls, sys.modules["jax"].core.Tracer):
         return Route("dlpack", "jax", immutable=True, minus_one_is_handle=True)
     return Route(
@@ -34,6 +35,22 @@ def classify(cls: type) -> Route | None:
         prepare="this jax value has no memory to share (a tracer inside jit or grad, or a "
         "key array); exchange concrete arrays outside of transformations",
     )
+
+
+def _require_whole() -> Callable[[Any], None] | None:
+    """Return the check for sharded arrays, or None where one device cannot have any."""
+    import jax
+
+    def check(x: Any) -> None:
+        count = len(x.sharding.device_set)
+        if count > 1 and not x.is_fully_replicated:
+            raise ExchangeError(
+                f"this jax array is sharded over {count} devices, none of which has all of it: "
+                "exchange its shards (x.addressable_shards[i].data), or gather it first with "
+                "jax.device_put(x, device)"
+            )
+
+    return check if max(jax.device_count(), jax.device_count("cpu")) > 1 else None
 
 
 def report(module: ModuleType) -> Report:
@@ -58,13 +75,14 @@ def _name(device: Any) -> str:
     return "cpu" if device.platform == "cpu" else f"{device.platform}:{device.id}"
 
 
-def fast_route() -> tuple[bool, Any, Any, Any, Any, Any, bool]:
+def fast_route() -> tuple[bool, Any, Any, Any, Any, Any, Any, bool]:
     """Find and test jaxlib's functions, once.
 
     Returns
     -------
     tuple
-        (usable, export, import, CPU device, public import, finish, five arguments)
+        (usable, whole array, export, import, CPU device, public import, finish, five
+        arguments)
     """
     global fallback_reason
     try:
@@ -73,20 +91,21 @@ def fast_route() -> tuple[bool, Any, Any, Any, Any, Any, bool]:
         return route
     except Exception as error:
         fallback_reason = f"{type(error).__name__}: {error}"
-        return (False, None, None, None, from_tensor, _canonical, False)
+        return (False, None, None, None, None, from_tensor, _canonical, False)
 
 
-def _probe() -> tuple[bool, Any, Any, Any, Any, Any, bool]:
+def _probe() -> tuple[bool, Any, Any, Any, Any, Any, Any, bool]:
     import jax
     import numpy as np
     from jax._src.lib import _jax, jaxlib_extension_version
 
+    whole = _jax.ArrayImpl._fully_replicated_shard
     export = _jax.buffer_to_dlpack_managed_tensor
     load = _jax.dlpack_managed_tensor_to_buffer
     device = jax.local_devices(backend="cpu")[0]
     five = jaxlib_extension_version >= 467
     source = jax.device_put(np.arange(6, dtype=np.float32).reshape(2, 3), device)
-    capsule = export(source)
+    capsule = export(whole(source))
     if '"dltensor"' not in repr(capsule):
         raise RuntimeError("jaxlib's export makes capsules of another kind")
     arguments = (capsule, device, None, None) + ((1,) if five else ())
@@ -96,7 +115,7 @@ def _probe() -> tuple[bool, Any, Any, Any, Any, Any, bool]:
         raise RuntimeError("the round trip through jaxlib's functions did not keep the array")
     if twin.sharding != source.sharding or twin.committed is not True:
         raise RuntimeError("jaxlib's import makes arrays that jax's own would not")
-    return (True, export, load, device, from_tensor, _canonical, five)
+    return (True, whole, export, load, device, from_tensor, _canonical, five)
 
 
 def from_tensor(tensor: Any, copy: bool | None) -> Any:
