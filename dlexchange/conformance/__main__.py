@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import pkgutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from . import subjects
 from .clauses import Clause, load, select
 from .engine import checks_of, count
 from .known import Known, known_file, read_known, stale
 from .report import as_json, summary, write_report
 from .runner import SubjectReport, confirm, run
+from .subjects import check_specs, shipped
 
 EPILOG = """\
 subjects are names of files in dlexchange/conformance/subjects or module:attribute.
@@ -36,11 +35,6 @@ WORDS = {
     "absent": "absent",
     "broken": "BROKEN",
 }
-
-
-def shipped() -> list[str]:
-    """Names of the subjects that ship with the suite."""
-    return sorted(module.name for module in pkgutil.iter_modules(subjects.__path__))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -145,10 +139,24 @@ def says(options: argparse.Namespace, chosen: Sequence[Clause]) -> bool:
     elif options.count:
         print(COUNTED.format(**count()))
     elif options.summary:
-        print(summary(json.loads(options.summary.read_text())), end="")
+        try:
+            print(summary(json.loads(options.summary.read_text())), end="")
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(f"{options.summary} is no report.json of this suite") from None
     else:
         return False
     return True
+
+
+def prepare(options: argparse.Namespace) -> None:
+    """Raise, before anything is judged, where what was asked for can not be done."""
+    check_specs(options.subjects)
+    if options.known:
+        if len(options.subjects) != 1:
+            raise ValueError("--known is for one subject")
+        read_known(options.known)
+    if options.report:
+        options.report.mkdir(parents=True, exist_ok=True)
 
 
 def judged(spec: str, options: argparse.Namespace) -> tuple[SubjectReport, bool]:
@@ -171,13 +179,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = parser()
     options = command.parse_args(arguments)
     try:
-        chosen = select(options.clause)
-    except ValueError as error:
+        if says(options, select(options.clause)):
+            return 0
+        prepare(options)
+    except (OSError, ValueError) as error:
         command.error(str(error))
-    if says(options, chosen):
-        return 0
-    if options.known and len(options.subjects) != 1:
-        command.error("--known is for one subject")
     found = [judged(spec, options) for spec in options.subjects or shipped()]
     reports = [report for report, _ in found]
     if options.json:

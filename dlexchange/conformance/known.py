@@ -40,10 +40,20 @@ def read_known(path: Path) -> list[Known]:
 
     Raises
     ------
+    OSError
+        The file cannot be read.
     ValueError
-        An entry has other keys than clause and reason, no reason, or comes twice.
+        It is no toml, or holds something else than entries of a clause and a reason, each
+        clause once.
     """
-    entries = [Known(**entry) for entry in read_toml(path).get("known", [])]
+    try:
+        content = read_toml(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    found = content.pop("known", [])
+    if content or any(set(entry) != {"clause", "reason"} for entry in found):
+        raise ValueError(f"{path}: write [[known]] entries of clause and reason, nothing else")
+    entries = [Known(**entry) for entry in found]
     for entry in entries:
         if not entry.reason:
             raise ValueError(f"{path}: {entry.clause} needs a reason")

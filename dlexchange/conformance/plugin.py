@@ -19,8 +19,9 @@ import pytest
 
 from .clauses import Clause, load, select
 from .engine import checks_of
-from .known import Known, known_file, read_known
+from .known import Known, known_file, read_known, stale
 from .runner import Session
+from .subjects import check_specs
 from .verdict import Verdict
 
 
@@ -31,6 +32,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--dlpack-clause", action="append", default=[], metavar="PREFIX")
     group.addoption("--dlpack-strict", action="store_true", help="a SHOULD counts")
     group.addoption("--dlpack-known", type=Path, help="known failures of the subject")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse what can not be judged."""
+    specs, path = config.getoption("--dlpack-subject"), config.getoption("--dlpack-known")
+    try:
+        check_specs(specs)
+        select(config.getoption("--dlpack-clause"))
+        problems = stale(read_known(path), []) if path else []
+    except (OSError, ValueError) as error:
+        raise pytest.UsageError(str(error)) from None
+    if path and len(specs) != 1:
+        problems = ["--dlpack-known is for one subject"]
+    if problems:
+        raise pytest.UsageError("\n".join(problems))
 
 
 def pytest_collection_modifyitems(

@@ -17,7 +17,7 @@ import sys
 import warnings
 from typing import Any
 
-from . import asking
+from . import asking, subjects
 from .clauses import Clause, load
 from .cuda import Cuda, CudaError
 from .engine import judge
@@ -45,14 +45,14 @@ def find_subject(spec: str) -> Subject:
     """
     module, _, attribute = spec.partition(":")
     if not attribute:
-        file = spec.replace("-", "_").replace(".", "_").replace("@", "_on_")
-        module = f"{__package__}.subjects.{file}"
+        subjects.check_specs([spec])
+        module = f"{subjects.__name__}.{subjects.file_of(spec)}"
     try:
         found = getattr(importlib.import_module(module), attribute or "subject")
     except ModuleNotFoundError as error:
         if error.name != module:
             raise
-        raise ValueError(f"no subject {spec!r}: give a shipped name or module:attribute") from None
+        raise ValueError(f"no module {module!r}, so no subject {spec!r}") from None
     if not isinstance(found, Subject):
         raise ValueError(f"{spec!r} is a {type(found).__name__}, not a Subject")
     return found

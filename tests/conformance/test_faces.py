@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -156,6 +157,42 @@ def test_wrong_usage_ends_with_two(capsys: pytest.CaptureFixture[str]) -> None:
     assert "there are:" in capsys.readouterr().err
 
 
+KNOWN = '[[known]]\nclause = "copy.true-copies"\n'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nump"], "no subject 'nump': .* numpy"),
+        (["m:s", "--known", "missing.toml"], "No such file"),
+        (["m:s", "--known", "."], "Is a directory"),
+        (["m:s", "--known", "broken.toml"], "broken.toml: "),
+        (["m:s", "--known", "no_reason.toml"], "no_reason.toml: write"),
+        (["m:s", "--known", "misspelt.toml"], "misspelt.toml: write"),
+        (["m:s", "numpy", "--known", "broken.toml"], "one subject"),
+        (["--summary", "broken.toml"], "is no report.json"),
+        (["--summary", "empty.json"], "is no report.json"),
+        (["m:s", "--report", "broken.toml"], "File exists"),
+    ],
+)
+def test_what_can_not_be_done_is_said_before_anything_is_judged(
+    arguments: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("broken.toml").write_text("known")
+    Path("no_reason.toml").write_text(KNOWN)
+    Path("misspelt.toml").write_text((KNOWN + 'reason = "r"').replace("known", "knwon"))
+    Path("empty.json").write_text("{}")
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert re.search(says, capsys.readouterr().err)
+
+
 @pytest.mark.slow
 def test_known_failure_is_forgiven_and_a_stale_one_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "known.toml"
@@ -199,7 +236,7 @@ def test_plugin_makes_a_test_of_each_clause(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "pytest", "-q", "-p", "dlexchange.conformance.plugin"]
         command += ["-p", "no:cacheprovider", "--rootdir", str(tmp_path), *options]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        return done.stdout
+        return done.stdout + done.stderr
 
     kept = run(f"--dlpack-subject={spec('sound')}", "--dlpack-clause=device")
     assert "failed" not in kept
@@ -207,6 +244,9 @@ def test_plugin_makes_a_test_of_each_clause(tmp_path: Path) -> None:
     broken = run(f"--dlpack-subject={spec('copies_never')}", "--dlpack-clause=copy")
     assert "1 failed" in broken
     assert "saw the array's own memory" in broken
+    assert "no subject 'nump'" in run("--dlpack-subject=nump")
+    assert "no clause begins with" in run(f"--dlpack-subject={spec('sound')}", "--dlpack-clause=x")
+    assert "No such file" in run(f"--dlpack-subject={spec('sound')}", "--dlpack-known=missing.toml")
     soft = run(f"--dlpack-subject={spec('device_last')}", "--dlpack-clause=import.device-first")
     assert "1 xfailed" in soft
 
