@@ -16,11 +16,14 @@ GROUNDS = sorted(path.stem for path in (HERE / "grounds").glob("[a-z]*.py"))
 
 
 def test_grounds_are_found() -> None:
-    assert GROUNDS == ["cuda", "hip", "sim", "sycl", "toy"]
+    assert GROUNDS == ["cuda", "hip", "rehearsal", "sim", "sycl", "toy"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ground", GROUNDS)
+@pytest.mark.parametrize(
+    "ground",
+    [pytest.param(name, marks=pytest.mark.gpu if name == "cuda" else ()) for name in GROUNDS],
+)
 def test_battery(ground: str) -> None:
     why = importlib.import_module(f"backends.grounds.{ground}").Ground.absent()
     if why:
