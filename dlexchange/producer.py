@@ -62,6 +62,11 @@ class Producer(Protocols):
         super().__init_subclass__(**keywords)
         if describe is not None:
             cls.__dlexchange__ = lambda self: describe(self)  # type: ignore[method-assign]
+        if fixed and not cls.__dictoffset__:
+            raise TypeError(
+                f"fixed=True keeps the answer in each object, and {cls.__name__} has no __dict__: "
+                "leave out __slots__"
+            )
         if fixed is not None and "_dlexchange_fixed" not in cls.__dict__:
             cls._dlexchange_fixed = True if fixed else None
 

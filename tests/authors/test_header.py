@@ -236,8 +236,11 @@ def test_cmake_finds_the_header(tmp_path):
         pytest.skip("cmake is not installed")
     (tmp_path / "CMakeLists.txt").write_text(
         "cmake_minimum_required(VERSION 3.20)\nproject(author LANGUAGES C)\n"
-        "find_package(dlexchange CONFIG REQUIRED)\nadd_library(author SHARED author.c)\n"
+        f"find_package(dlexchange {dx.__version__} CONFIG REQUIRED)\n"
+        "add_library(author SHARED author.c)\n"
         "target_link_libraries(author PRIVATE dlexchange::dlexchange)\n"
+        "find_package(dlexchange 99 CONFIG)\n"
+        'if(dlexchange_FOUND)\n  message(FATAL_ERROR "older than asked for")\nendif()\n'
     )
     (tmp_path / "author.c").write_text("#include <dlexchange/dlexchange.h>\n")
     folder = Path(dx.get_include(), "cmake")
@@ -251,14 +254,14 @@ def test_cmake_finds_the_header(tmp_path):
 def test_pkg_config_finds_the_header():
     if shutil.which("pkg-config") is None:
         pytest.skip("pkg-config is not installed")
-    done = subprocess.run(
-        ["pkg-config", "--cflags", "dlexchange"],
-        env={**os.environ, "PKG_CONFIG_PATH": str(Path(dx.get_include(), "pkgconfig"))},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    folder = Path(done.stdout.strip().removeprefix("-I"))
+
+    def ask(option: str) -> str:
+        command = ["pkg-config", option, "dlexchange"]
+        search = {"PKG_CONFIG_PATH": str(Path(dx.get_include(), "pkgconfig"))}
+        return subprocess.check_output(command, env={**os.environ, **search}, text=True).strip()
+
+    assert ask("--modversion") == dx.__version__
+    folder = Path(ask("--cflags").removeprefix("-I"))
     assert (folder / "dlexchange" / "dlexchange.h").samefile(
         Path(dx.get_include(), "dlexchange", "dlexchange.h")
     )

@@ -1,0 +1,10 @@
+# The version that find_package(dlexchange 0.1 CONFIG) asks for: the one of pkg-config.
+file(STRINGS "${CMAKE_CURRENT_LIST_DIR}/../pkgconfig/dlexchange.pc" PACKAGE_VERSION
+  REGEX "^Version: ")
+string(REPLACE "Version: " "" PACKAGE_VERSION "${PACKAGE_VERSION}")
+if(PACKAGE_VERSION VERSION_GREATER_EQUAL PACKAGE_FIND_VERSION)
+  set(PACKAGE_VERSION_COMPATIBLE TRUE)
+endif()
+if(PACKAGE_VERSION VERSION_EQUAL PACKAGE_FIND_VERSION)
+  set(PACKAGE_VERSION_EXACT TRUE)
+endif()
