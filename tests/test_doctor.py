@@ -136,6 +136,19 @@ def test_wrong_values_are_the_exit_status(
     assert "No exchange gave wrong values" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["--only", "nmpy"], "not installed: nmpy; there are: numpy"), (["--limit", "0"], "--limit")],
+)
+def test_a_mistyped_option_is_not_passed_over(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
+
+
 def test_nothing_installed_says_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
+from ..exchange import frameworks
 from . import machine, streams, text
 from .exchange import Verdict
 from .pairs import FAST, Survey, survey
@@ -165,7 +166,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="SECONDS",
         help="give up on a process that is silent for so long (default 60)",
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    there = [info.name for info in frameworks()] if options.only else []
+    if missing := [name for name in options.only if name not in there]:
+        parser.error(f"not installed: {', '.join(missing)}; there are: {', '.join(there)}")
+    if options.limit <= 0:
+        parser.error("--limit is a time to wait: more than 0")
+    return options
 
 
 def _progress(done: int, total: int) -> None:
