@@ -1,4 +1,4 @@
-"""Every test ends with nothing of ours alive."""
+"""Every test ends with nothing of ours alive; one of a framework that is not here is absent."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from support import peers
 from support.live import settle
 
 import dlexchange as dx
@@ -29,3 +30,15 @@ def nothing_left_alive() -> Iterator[None]:
     yield
     if not settle(lambda: dx.stats().live <= before.live):
         pytest.fail(f"still alive after the test: {dx.stats()}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call() -> Iterator[None]:
+    try:
+        return (yield)
+    except ModuleNotFoundError as error:
+        name = peers.absent(str(error))
+        if name is None:
+            raise
+        error.__traceback__ = None  # its frames hold what the test made
+        pytest.skip(f"absent: {name} is not installed")

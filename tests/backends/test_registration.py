@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -60,17 +60,20 @@ def test_a_backend_that_lacks_a_method_is_named(method: str) -> None:
 @pytest.mark.parametrize(
     ("raised", "expected"),
     [
-        (ValueError("why"), dx.DriverError),
-        (dx.StreamError("why"), dx.StreamError),
-        (dx.DeviceLost("call", 0, "why"), dx.DeviceLost),
-        (NotImplementedError("why"), dx.ExchangeError),
+        (lambda: ValueError("why"), dx.DriverError),
+        (lambda: dx.StreamError("why"), dx.StreamError),
+        (lambda: dx.DeviceLost("call", 0, "why"), dx.DeviceLost),
+        (lambda: NotImplementedError("why"), dx.ExchangeError),
     ],
 )
 def test_what_a_method_raises_reaches_the_caller(
-    vendor: Toy, monkeypatch: pytest.MonkeyPatch, raised: Exception, expected: type
+    vendor: Toy,
+    monkeypatch: pytest.MonkeyPatch,
+    raised: Callable[[], Exception],
+    expected: type,
 ) -> None:
     def fail(*_: Any) -> None:
-        raise raised
+        raise raised()
 
     x = Array.full(4, 1, vendor.devices[0].stream())
     t = dx.from_dlpack(x)

@@ -8,10 +8,10 @@ import gc
 
 import numpy as np
 import pytest
-import torch
 from support import child, dlpack, native
 from support.allocation import fail_each_of_ours, failing_allocation, occupy
 from support.dlpack import Fake, Reusable, Tabled
+from support.peers import torch
 
 import dlexchange as dx
 

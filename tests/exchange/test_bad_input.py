@@ -8,10 +8,10 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 from support import dlpack
 from support.consumers import CONSUMERS
 from support.dlpack import Fake
+from support.peers import torch
 
 import dlexchange as dx
 

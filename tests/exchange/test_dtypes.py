@@ -8,41 +8,41 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
-import torch
 from support import child
 from support.dlpack import IS_COPIED, PADDED, Fake, delete, peek
 from support.dlpack import claim as claim_capsule
+from support.peers import torch
 
 import dlexchange as dx
 
-#: name -> (DLPack code, bits), numpy's dtype, torch's dtype or None, whether jax has it
+#: name -> (DLPack code, bits), numpy's dtype, torch's name for it or None, whether jax has it
 #: (64 bits: only under x64, tested in a process of its own)
 PLAIN = {
-    "bool": ((6, 8), np.bool_, torch.bool, True),
-    "int8": ((0, 8), np.int8, torch.int8, True),
-    "int16": ((0, 16), np.int16, torch.int16, True),
-    "int32": ((0, 32), np.int32, torch.int32, True),
-    "int64": ((0, 64), np.int64, torch.int64, False),
-    "uint8": ((1, 8), np.uint8, torch.uint8, True),
-    "uint16": ((1, 16), np.uint16, torch.uint16, True),
-    "uint32": ((1, 32), np.uint32, torch.uint32, True),
-    "uint64": ((1, 64), np.uint64, torch.uint64, False),
-    "float16": ((2, 16), np.float16, torch.float16, True),
-    "float32": ((2, 32), np.float32, torch.float32, True),
-    "float64": ((2, 64), np.float64, torch.float64, False),
-    "complex64": ((5, 64), np.complex64, torch.complex64, True),
-    "complex128": ((5, 128), np.complex128, torch.complex128, False),
+    "bool": ((6, 8), np.bool_, "bool", True),
+    "int8": ((0, 8), np.int8, "int8", True),
+    "int16": ((0, 16), np.int16, "int16", True),
+    "int32": ((0, 32), np.int32, "int32", True),
+    "int64": ((0, 64), np.int64, "int64", False),
+    "uint8": ((1, 8), np.uint8, "uint8", True),
+    "uint16": ((1, 16), np.uint16, "uint16", True),
+    "uint32": ((1, 32), np.uint32, "uint32", True),
+    "uint64": ((1, 64), np.uint64, "uint64", False),
+    "float16": ((2, 16), np.float16, "float16", True),
+    "float32": ((2, 32), np.float32, "float32", True),
+    "float64": ((2, 64), np.float64, "float64", False),
+    "complex64": ((5, 64), np.complex64, "complex64", True),
+    "complex128": ((5, 128), np.complex128, "complex128", False),
 }
 ML = {
-    "bfloat16": ((4, 16), ml_dtypes.bfloat16, torch.bfloat16, True),
+    "bfloat16": ((4, 16), ml_dtypes.bfloat16, "bfloat16", True),
     "float8_e3m4": ((7, 8), ml_dtypes.float8_e3m4, None, True),
     "float8_e4m3": ((8, 8), ml_dtypes.float8_e4m3, None, True),
     "float8_e4m3b11fnuz": ((9, 8), ml_dtypes.float8_e4m3b11fnuz, None, True),
-    "float8_e4m3fn": ((10, 8), ml_dtypes.float8_e4m3fn, torch.float8_e4m3fn, True),
-    "float8_e4m3fnuz": ((11, 8), ml_dtypes.float8_e4m3fnuz, torch.float8_e4m3fnuz, True),
-    "float8_e5m2": ((12, 8), ml_dtypes.float8_e5m2, torch.float8_e5m2, True),
-    "float8_e5m2fnuz": ((13, 8), ml_dtypes.float8_e5m2fnuz, torch.float8_e5m2fnuz, True),
-    "float8_e8m0fnu": ((14, 8), ml_dtypes.float8_e8m0fnu, torch.float8_e8m0fnu, True),
+    "float8_e4m3fn": ((10, 8), ml_dtypes.float8_e4m3fn, "float8_e4m3fn", True),
+    "float8_e4m3fnuz": ((11, 8), ml_dtypes.float8_e4m3fnuz, "float8_e4m3fnuz", True),
+    "float8_e5m2": ((12, 8), ml_dtypes.float8_e5m2, "float8_e5m2", True),
+    "float8_e5m2fnuz": ((13, 8), ml_dtypes.float8_e5m2fnuz, "float8_e5m2fnuz", True),
+    "float8_e8m0fnu": ((14, 8), ml_dtypes.float8_e8m0fnu, "float8_e8m0fnu", True),
 }
 #: One element a byte in numpy: nobody else has them so.
 SMALL = {
@@ -57,16 +57,14 @@ SMALL = {
     "uint1": ((1, 1), ml_dtypes.uint1),
 }
 BOTH = {**PLAIN, **ML}
-each = pytest.mark.parametrize(
-    ("number", "numpy", "torch_dtype", "in_jax"), BOTH.values(), ids=BOTH
-)
+each = pytest.mark.parametrize(("number", "numpy", "in_torch", "in_jax"), BOTH.values(), ids=BOTH)
 jax_names = [name for name, entry in BOTH.items() if entry[3]]
 each_of_jax = pytest.mark.parametrize(
     ("number", "numpy"), [BOTH[name][:2] for name in jax_names], ids=jax_names
 )
 pair_names = [name for name in jax_names if BOTH[name][2] is not None]
 each_of_jax_and_torch = pytest.mark.parametrize(
-    ("numpy", "torch_dtype"), [BOTH[name][1:3] for name in pair_names], ids=pair_names
+    ("numpy", "in_torch"), [BOTH[name][1:3] for name in pair_names], ids=pair_names
 )
 each_small = pytest.mark.parametrize(("number", "numpy"), SMALL.values(), ids=SMALL)
 
@@ -93,7 +91,7 @@ def bits_of(array):
 
 
 @each
-def test_numpy_shows_and_names_it(number, numpy, torch_dtype, in_jax):
+def test_numpy_shows_and_names_it(number, numpy, in_torch, in_jax):
     array = pattern(numpy)
     tensor = dx.from_dlpack(array)
     assert tensor.dtype == (*number, 1)
@@ -105,14 +103,14 @@ def test_numpy_shows_and_names_it(number, numpy, torch_dtype, in_jax):
 
 
 @each
-def test_numpy_to_torch_and_back(number, numpy, torch_dtype, in_jax):
+def test_numpy_to_torch_and_back(number, numpy, in_torch, in_jax):
     array = pattern(numpy)
-    if torch_dtype is None:
+    if in_torch is None:
         with pytest.raises(dx.ExchangeError, match=f"torch refused .*code {number[0]}, bits"):
             dx.to_torch(array)
         return
     tensor = dx.to_torch(array)
-    assert tensor.dtype == torch_dtype
+    assert tensor.dtype == getattr(torch, in_torch)
     assert tensor.data_ptr() == array.ctypes.data
     assert bits_of(tensor) == array.tobytes()
     back = dx.to_numpy(tensor)
@@ -131,7 +129,8 @@ def test_numpy_to_jax_and_back(number, numpy):
 
 
 @each_of_jax_and_torch
-def test_torch_to_jax_and_back(numpy, torch_dtype):
+def test_torch_to_jax_and_back(numpy, in_torch):
+    torch_dtype = getattr(torch, in_torch)
     tensor = torch.from_numpy(pattern(numpy).view(np.uint8).copy()).view(torch_dtype)
     there = dx.to_jax(tensor)
     assert bits_of(there) == bits_of(tensor)
@@ -141,7 +140,7 @@ def test_torch_to_jax_and_back(numpy, torch_dtype):
 
 
 @each
-def test_through_tvm_ffi_and_back(number, numpy, torch_dtype, in_jax):
+def test_through_tvm_ffi_and_back(number, numpy, in_torch, in_jax):
     array = pattern(numpy)
     there = dx.convert(array, "tvm_ffi")
     back = dx.to_numpy(there)
@@ -150,7 +149,7 @@ def test_through_tvm_ffi_and_back(number, numpy, torch_dtype, in_jax):
 
 
 @each
-def test_copies_keep_the_bits(number, numpy, torch_dtype, in_jax):
+def test_copies_keep_the_bits(number, numpy, in_torch, in_jax):
     array = pattern(numpy)[:, ::-1]
     tensor = dx.from_dlpack(array, copy=True)
     assert tensor.is_copied

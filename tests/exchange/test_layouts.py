@@ -6,9 +6,9 @@ import itertools
 
 import numpy as np
 import pytest
-import torch
 from support.consumers import CONSUMERS, values
 from support.dlpack import Fake
+from support.peers import torch
 
 import dlexchange as dx
 

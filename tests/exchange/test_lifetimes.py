@@ -12,11 +12,11 @@ import weakref
 import ml_dtypes
 import numpy as np
 import pytest
-import torch
 from support import child, dlpack
 from support.consumers import CONSUMERS, values
 from support.dlpack import Fake, Reusable, Tabled
 from support.live import settle
+from support.peers import torch
 
 import dlexchange as dx
 from dlexchange.errors import ReadOnlyWarning

@@ -12,9 +12,9 @@ from enum import IntEnum
 import ml_dtypes
 import numpy as np
 import pytest
-import torch
 from support import dlpack
 from support.dlpack import Fake
+from support.peers import torch
 
 import dlexchange as dx
 

@@ -8,15 +8,15 @@ import warnings
 import jax
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support import child
 from support.consumers import CONSUMERS, values
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 import dlexchange as dx
 from dlexchange.adapters import torch as torch_adapter
+
+torch = pytest.importorskip("torch", reason="absent: torch is not installed")
 
 each_consumer = pytest.mark.parametrize("consumer", CONSUMERS.values(), ids=CONSUMERS.keys())
 
@@ -348,7 +348,7 @@ MEMORYLESS = {
         lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged)
     ),
     "zero tensor": lambda: torch._efficientzerotensor((3,)),
-    "fake": lambda: FakeTensorMode().from_tensor(torch.ones(3)),
+    "fake": lambda: torch._subclasses.FakeTensorMode().from_tensor(torch.ones(3)),
     "functional": lambda: torch._to_functional_tensor(torch.ones(3)),
     "freed storage": lambda: _freed(),
     "bits": lambda: torch.empty(3, dtype=torch.bits8),

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from textwrap import dedent
 
+from . import peers
+
 __all__ = ["dedent", "run"]
 
 _TESTS = str(Path(__file__).parent.parent)
@@ -23,5 +25,8 @@ def run(code: str, *, timeout: float = 120, env: dict[str, str] | None = None) -
         check=False,
         env={**os.environ, "PYTHONPATH": _TESTS, **(env or {})},
     )
+    absent = peers.absent(done.stderr)
+    if done.returncode == 1 and absent is not None:
+        raise peers.missing(absent)
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 import tvm_ffi
 
 import dlexchange as dx
+
+from .peers import torch
 
 #: name -> hand-off. Each returns an object of the consumer.
 CONSUMERS: dict[str, Callable[..., Any]] = {
