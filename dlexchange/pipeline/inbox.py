@@ -32,7 +32,11 @@ class Guard:
     def see_to_it(self) -> None:
         """End what was abandoned; after each release of the lock, where there is such."""
         while self.abandoned and self.is_free():
-            self._end(self.abandoned.popleft())
+            try:
+                thing = self.abandoned.popleft()
+            except IndexError:
+                return  # another thread saw to it
+            self._end(thing)
 
     def is_free(self) -> bool:
         """Tell whether nobody holds it now, not even this thread."""

@@ -12,6 +12,7 @@ import pytest
 
 import dlexchange as dx
 from dlexchange.pipeline import Pipeline
+from dlexchange.pipeline.inbox import Guard
 
 from .support import (
     LOOPS,
@@ -292,3 +293,19 @@ def test_a_destructor_cancels_also_while_the_lock_is_held() -> None:
 
     with nothing_left():
         run("asyncio", main)
+
+
+def test_what_was_abandoned_is_seen_to_by_one_thread_where_two_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[int] = []
+    guard = Guard(ended.append)
+
+    def is_free() -> bool:  # and between this question and what follows it ...
+        ended.extend(guard.abandoned)
+        guard.abandoned.clear()
+        return True
+
+    monkeypatch.setattr(guard, "is_free", is_free)
+    guard.abandon(7)
+    assert ended == [7]
