@@ -111,14 +111,41 @@ dlx_py_to_jax(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
     return hand_off(module, "to_jax", DLX_TO_JAX, args, nargs, kwnames);
 }
 
-/* Move x to a device first, in Python: a copy, hence never the fast path. */
-static DLX_GIVE PyObject *
-place(dlx_state *state, PyObject *x, PyObject *device, const dlx_request *request)
+PyObject *
+dlx_py_for_adapter(PyObject *module, PyObject *args)
 {
-    PyObject *copy = dlx_copy_object(request->copy);
+    dlx_request request = {.consumer = DLX_TO_ADAPTER};
+    PyObject *x, *copy;
+    int is_current;
+    if (!PyArg_ParseTuple(args, "OOpO", &x, &request.stream, &is_current, &copy) ||
+        dlx_copy_read(copy, &request.copy) < 0) {
+        return NULL;
+    }
+    request.is_current = is_current;
+    return dlx_hand_off(PyModule_GetState(module), x, &request);
+}
+
+/* Move x to a device first, in Python: a copy, hence never the fast path. `stream` is
+ * the one that wrote x, or NULL. */
+static DLX_GIVE PyObject *
+place(dlx_state *state, PyObject *x, PyObject *device, PyObject *stream, int copy)
+{
     return PyObject_CallMethod(state->adapters, "place", "OOOO", x, device,
-                               request->stream != NULL ? request->stream : Py_None,
-                               copy);
+                               stream != NULL ? stream : Py_None,
+                               dlx_copy_object(copy));
+}
+
+/* The same for a consumer, which copies itself what must be one, and whose stream tells
+ * nothing of x: but for -1, by which the caller vouches. */
+static DLX_GIVE PyObject *
+place_for(dlx_state *state, PyObject *x, PyObject *device, const dlx_request *request)
+{
+    int overflow;
+    PyObject *stream = request->stream;
+    bool vouched = stream != NULL && PyLong_Check(stream) &&
+                   PyLong_AsLongAndOverflow(stream, &overflow) == -1 && overflow == 0;
+    return place(state, x, device, vouched ? stream : NULL,
+                 request->copy == 1 ? -1 : request->copy);
 }
 
 static PyObject *
@@ -137,7 +164,7 @@ from_dlpack_in_full(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     }
     if (device != NULL) {
-        return place(state, args[0], device, &request);
+        return place(state, args[0], device, request.stream, request.copy);
     }
     return dlx_hand_off(state, args[0], &request);
 }
@@ -224,7 +251,8 @@ dlx_py_convert(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
     if (consumer == NULL) {
         goto fail;
     }
-    x = device != NULL ? place(state, args[0], device, &request) : Py_NewRef(args[0]);
+    x = device != NULL ? place_for(state, args[0], device, &request)
+                       : Py_NewRef(args[0]);
     if (x == NULL) {
         goto fail;
     }

@@ -20,4 +20,9 @@ PyObject *dlx_py_to_jax(PyObject *module, PyObject *const *args, Py_ssize_t narg
 PyObject *dlx_py_convert(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
                          PyObject *kwnames);
 
+/* for_adapter(x, stream, is_current, copy): a Tensor of device memory, ordered for the
+ * one consumer that an adapter gives it to, which works on `stream`: without a driver
+ * call where that is the producer's own. -1: the caller vouches. */
+PyObject *dlx_py_for_adapter(PyObject *module, PyObject *args);
+
 #endif

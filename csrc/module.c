@@ -126,9 +126,8 @@ static PyMethodDef functions[] = {
      PyDoc_STR("_record_stream(address, stream) -> number of leases that noted it.")},
     {"_read_stream", dlx_py_read_stream, METH_VARARGS,
      PyDoc_STR("_read_stream(x, device_type, device_id) -> Stream.")},
-    {"_note_use", dlx_py_note_use, METH_VARARGS,
-     PyDoc_STR("_note_use(tensor, stream): as record_stream; an unowned stream is an "
-               "error in strict mode only.")},
+    {"_for_adapter", dlx_py_for_adapter, METH_VARARGS,
+     PyDoc_STR("_for_adapter(x, stream, is_current, copy) -> Tensor in that stream.")},
     {"_driver_info", dlx_py_driver_info, METH_O,
      PyDoc_STR("_driver_info(device_type) -> dict; no side effects.")},
     {"_driver_presence", dlx_py_driver_presence, METH_O,

@@ -117,37 +117,6 @@ dlx_py_read_stream(PyObject *module, PyObject *args)
                : dlx_stream_object_new(state, found.stream, NULL, false);
 }
 
-/* note_use(tensor, stream): release the memory behind the stream, where somebody owns
- * it. */
-PyObject *
-dlx_py_note_use(PyObject *module, PyObject *args)
-{
-    dlx_state *state = PyModule_GetState(module);
-    PyObject *object, *stream;
-    dlx_stream_ref consumer;
-    bool vouched;
-    if (!PyArg_ParseTuple(args, "O!O!", state->tensor_type, &object, state->stream_type,
-                          &stream)) {
-        return NULL;
-    }
-    dlx_tensor *tensor = (dlx_tensor *)object;
-    DLDevice on = dlx_order_device(tensor->view.device);
-    if (DLX_MUTATED(note_use)) {
-        Py_RETURN_NONE;
-    }
-    if (dlx_stream_read(state, stream, on, &vouched, &consumer) < 0) {
-        return NULL;
-    }
-    if (tensor->hold.lease == NULL) {
-        tensor->hold.lease = dlx_lease_new();
-    }
-    int status = tensor->hold.lease == NULL
-                     ? -1
-                     : dlx_lease_add_consumer(state, tensor->hold.lease, &consumer);
-    dlx_stream_ref_clear(&consumer);
-    return status < 0 ? NULL : Py_NewRef(Py_None);
-}
-
 PyObject *
 dlx_py_driver_info(PyObject *module, PyObject *device_type)
 {

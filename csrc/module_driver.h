@@ -11,7 +11,6 @@ PyObject *dlx_py_push(PyObject *module, PyObject *args);
 PyObject *dlx_py_work_stream(PyObject *module, PyObject *args);
 PyObject *dlx_py_record_stream(PyObject *module, PyObject *args);
 PyObject *dlx_py_read_stream(PyObject *module, PyObject *args);
-PyObject *dlx_py_note_use(PyObject *module, PyObject *args);
 PyObject *dlx_py_driver_info(PyObject *module, PyObject *device_type);
 PyObject *dlx_py_driver_presence(PyObject *module, PyObject *device_type);
 PyObject *dlx_py_driver_load(PyObject *module, PyObject *device_type);

@@ -51,7 +51,6 @@
     Y(112, interface_return, "a Tensor's interface has no way back")              \
     Y(113, described_push, "an export orders nothing that its description names") \
     Y(114, reap, "no hand-off looks at what is parked")                           \
-    Y(115, note_use, "a consumer of an adapter is not waited for at the release") \
     Y(116, backend_record, "a backend is not asked to record")                    \
     Y(117, backend_wait, "a backend is not asked to make a stream wait")          \
     Y(118, backend_query, "what a backend has recorded counts as done")           \

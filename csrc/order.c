@@ -314,9 +314,10 @@ synchronise(dlx_state *state, const dlx_request *request, dlx_source *source,
         dlx_stream_same(order->producer.stream, order->consumer.stream, true)) {
         return 0;
     }
+    bool is_named = request->stream != NULL && !request->is_current;
     dlx_source_own_dims(source);
     Py_BEGIN_ALLOW_THREADS
-    status = drive(order, to_tensor, host, request->stream != NULL, ready, &error);
+    status = drive(order, to_tensor, host, is_named, ready, &error);
     if (status == DLX_OK &&
         !DLX_MUTATED(reap)) { /* memory that is parked comes back while it is wanted */
         (void)dlx_reap(DLX_REAP_A_FEW);

@@ -125,6 +125,9 @@ dlx_hand_off(dlx_state *state, PyObject *x, const dlx_request *request)
             }
             result = dlx_tensor_new(state, &source);
             break;
+        case DLX_TO_ADAPTER:
+            result = dlx_tensor_new(state, &source);
+            break;
         case DLX_TO_NUMPY:
             result = dlx_numpy_make(state, &source);
             break;

@@ -16,11 +16,13 @@ typedef enum dlx_consumer {
     DLX_TO_TORCH,
     DLX_TO_JAX,
     DLX_TO_EXCHANGE, /* through the C exchange API in the request */
+    DLX_TO_ADAPTER,  /* a Tensor, ordered for whom an adapter gives it to */
 } dlx_consumer;
 
 /* What the caller of a hand-off asked for. */
 typedef struct dlx_request {
     PyObject *stream; /* borrowed; NULL: nothing was said */
+    bool is_current;  /* `stream` is the consumer's current one: nobody named it */
     int copy;         /* -1: if needed, 0: never, 1: always */
     bool managed;     /* a managed tensor is wanted where the producer has one */
     dlx_consumer consumer;

@@ -14,6 +14,8 @@ An adapter is a module with
 - ``on_stream(to, device, stream)``: a context manager that makes the framework work on a
   stream (None: its current one) and yields that; without it the framework's stream is
   not known, and device memory is given to it in the order it asks for itself;
+- ``copied(array)``: copies an array of device memory on the framework's current stream;
+  without it ``copy=True`` is refused for such memory;
 - ``current_stream(to, device)``: the framework's current stream, with what owns its handle;
 - ``stream_of(x)``: the stream of an array whose ``__cuda_array_interface__`` names none
   although work may be pending;
@@ -32,7 +34,7 @@ from typing import Any, NamedTuple
 
 from ..device import Device, DeviceType
 from ..errors import CopyError, ExchangeError
-from .fit import Needs, through
+from .fit import Needs, device_of, through
 from .streams import current
 
 __all__ = ["ADAPTERS", "Route", "adapter_of", "classify", "consumer", "place"]
@@ -135,7 +137,14 @@ def consumer(to: Any) -> Any:
         from . import simulated
 
         api = getattr(to, "__dlpack_c_exchange_api__", None)
-        make = through("simulated", simulated.make, simulated.NEEDS, to, simulated.on_stream)
+        make = through(
+            "simulated",
+            simulated.make,
+            simulated.NEEDS,
+            to,
+            simulated.on_stream,
+            simulated.copied,
+        )
         return make if api is None else (api, make[-1])
     adapter = _adapter(name)
     wanted = getattr(adapter, "MODULE", name)
@@ -149,7 +158,8 @@ def consumer(to: Any) -> Any:
     if adapter is not None and hasattr(adapter, "make"):
         shown = adapter.__name__.rpartition(".")[2]
         on_stream = getattr(adapter, "on_stream", None)
-        return through(shown, adapter.make, adapter.NEEDS, to, on_stream)
+        copied = getattr(adapter, "copied", None)
+        return through(shown, adapter.make, adapter.NEEDS, to, on_stream, copied)
     if hasattr(framework, "from_dlpack"):
         return through(name, lambda tensor, _to: framework.from_dlpack(tensor), Needs(), to)
     raise ExchangeError(f"cannot convert to {to!r}: {wanted} has no from_dlpack")
@@ -160,7 +170,7 @@ def place(x: Any, device: Any, stream: Any, copy: bool | None) -> Any:
     from .._core import _count_copy, from_dlpack
 
     wanted = Device.of(device)
-    here = _device_of(x)
+    here = device_of(x)
     if here in (None, wanted):
         tensor = from_dlpack(x, stream=stream, copy=copy)
         if tensor.device == wanted:
@@ -240,12 +250,3 @@ def _framework_name(to: Any) -> str:
     else:
         name = _known_top(to if isinstance(to, type) else type(to))
     return {"jaxlib": "jax", "cuda_core": "cuda", "numba_cuda": "numba"}.get(name, name)
-
-
-def _device_of(x: Any) -> Device | None:
-    """Return the device an object says it is on, or None where it does not say."""
-    try:
-        kind, number = x.__dlpack_device__()
-        return Device(int(kind), int(number or 0))
-    except (AttributeError, TypeError, ValueError):
-        return None

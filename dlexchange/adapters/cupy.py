@@ -17,7 +17,7 @@ from .info import Report, has_exchange_api
 
 MODULE = "cupy"
 DISTRIBUTIONS = ("cupy-cuda13x", "cupy-cuda12x", "cupy-rocm-7-0", "cupy")
-NEEDS = Needs(keeps_read_only=False)
+NEEDS = Needs(on_device=True, keeps_read_only=False)
 NOTES = ("device memory only",)
 
 
@@ -53,12 +53,16 @@ def make(tensor: Any, to: Any) -> Any:
     return cupy.asarray(to_numpy(tensor))
 
 
+def copied(array: Any) -> Any:
+    """Copy on CuPy's current stream."""
+    return array.copy()
+
+
 def current_stream(to: Any, device: Any) -> Any:
     """Return CuPy's current stream on a device, owned by CuPy's object."""
     import cupy
 
-    with cupy.cuda.Device(device.id):
-        return streams.resolve(cupy.cuda.get_current_stream(), device.type, device.id)
+    return streams.resolve(cupy.cuda.get_current_stream(device.id), device.type, device.id)
 
 
 @contextmanager

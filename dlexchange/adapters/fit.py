@@ -8,11 +8,11 @@ first (where the caller allows one) or a warning given.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..device import DeviceType
+from ..device import Device, DeviceType
 from ..errors import CopyError, ExchangeError, StreamError
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class Needs(NamedTuple):
     """False where the consumer's arrays can be written to whatever the memory is."""
     keeps_padding: bool = True
     """False where the consumer reads small elements as packed, even one a byte."""
+    on_device: bool = False
+    """True where the consumer takes device memory only: its stream is asked for first."""
     copies: bool = False
     """True where the consumer copies host memory in every case."""
 
@@ -47,6 +49,7 @@ def through(
     needs: Needs,
     to: Any,
     on_stream: OnStream | None = None,
+    copied: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Build the consumer that makes arrays of the framework `name` out of any producer.
 
@@ -62,28 +65,29 @@ def through(
     on_stream : callable or None
         None: the framework's stream is not known to us, so it cannot be given one, and the
         release is not ordered behind its work.
+    copied : callable or None
+        Copies an array of device memory on the framework's current stream.
     """
 
     def hand_over(x: Any, stream: Any, copy: bool | None, producer: str = "") -> Any:
-        vouched = isinstance(stream, int) and stream == -1
-        tensor = _fitted(name, x, -1 if vouched else None, copy, needs, producer)
-        if on_stream is None and needs_host(tensor):
-            tensor = on_host(tensor, copy)
-        where = _on(name, on_stream, tensor, to, None if vouched else stream)
-        try:
-            with where as used:
+        if copy is False and needs.copies:
+            raise CopyError(f"{name} copies every array it imports, and copy=False forbids it")
+        shown = producer or (type(x).__module__ or "").partition(".")[0]
+        with ExitStack() as stack:
+            tensor = _reach(name, stack, on_stream, to, x, stream, copy)
+            copies = bool(copy) and not tensor.is_copied
+            if copies and copied is None:
+                raise CopyError(f"dlexchange cannot have {name} copy {tensor!r}: leave copy out")
+            tensor = _fitted(name, tensor, copy, needs, shown)
+            with _refusing(name, tensor):
                 array = make(tensor, to)
-                if used is not None:
-                    _core()._note_use(tensor, used)
-        except (ExchangeError, MemoryError):
-            raise
-        except Exception as error:
-            raise ExchangeError(f"{name} refused {tensor!r}; see the cause above") from error
-        if needs.copies:
+                if copies and copied is not None:
+                    array = copied(array)
+        if copies or needs.copies:
             _core()._count_copy()
         return array
 
-    if needs.copies:
+    if needs.copies or needs.on_device:
         return hand_over
     return (_bits(needs), needs.alignment, make, to, name, hand_over)
 
@@ -94,22 +98,56 @@ def _bits(needs: Needs) -> int:
     return layout | needs.keeps_read_only << 2 | needs.keeps_padding << 3
 
 
-def _on(
-    name: str, on_stream: OnStream | None, tensor: Tensor, to: Any, stream: Any
-) -> AbstractContextManager[Any]:
-    on_host = tensor.device.type == DeviceType.CPU
-    if on_host and stream is not None:
-        raise StreamError(f"host memory has no stream: leave stream out, not {stream}")
-    if on_stream is not None and not on_host:
-        if stream is not None:
-            stream = _core()._read_stream(stream, *tensor.device)
-        return on_stream(to, tensor.device, stream)
-    if stream is not None:
-        raise StreamError(
-            f"dlexchange cannot make {name} work on a given stream: make it current there, and "
-            "leave stream out"
-        )
-    return nullcontext()
+@contextmanager
+def _refusing(name: str, what: Any) -> Iterator[None]:
+    try:
+        yield
+    except (ExchangeError, MemoryError):
+        raise
+    except Exception as error:
+        raise ExchangeError(f"{name} refused {what!r}; see the cause above") from error
+
+
+def _reach(
+    name: str,
+    stack: ExitStack,
+    on_stream: OnStream | None,
+    to: Any,
+    x: Any,
+    stream: Any,
+    copy: bool | None,
+) -> Tensor:
+    """Make a Tensor; of device memory in the framework's stream, which `stack` keeps current.
+
+    Where that stream is not known, the framework has the Tensor ordered as it asks for itself.
+    """
+    vouched = isinstance(stream, int) and stream == -1
+    tensor: Tensor
+    device = None if on_stream is None else device_of(x)
+    if device is None or device.type == DeviceType.CPU:
+        x = tensor = _core().from_dlpack(x, stream=-1 if vouched else None, copy=copy)
+        if on_stream is None and needs_host(tensor):
+            tensor = on_host(tensor, copy)
+        device = tensor.device
+    named = None if vouched else stream
+    if on_stream is None or device.type == DeviceType.CPU:
+        if named is not None and device.type == DeviceType.CPU:
+            raise StreamError(f"host memory has no stream: leave stream out, not {named}")
+        if named is not None:
+            raise StreamError(
+                f"dlexchange cannot make {name} work on a given stream: make it current there, "
+                "and leave stream out"
+            )
+        return tensor
+    without = None if copy else copy  # a copy is the framework's own, later
+    if named is not None:  # x is read before its framework may be on that stream
+        named = _core()._read_stream(named, *device)
+        tensor = _core()._for_adapter(x, named, False, without)
+    with _refusing(name, device):
+        used = stack.enter_context(on_stream(to, device, named))
+    if named is None:
+        tensor = _core()._for_adapter(x, -1 if vouched else used, True, without)
+    return tensor
 
 
 def needs_host(tensor: Tensor) -> bool:
@@ -131,12 +169,7 @@ def legacy_capsule(tensor: Tensor) -> Any:
     return _core()._legacy_capsule(tensor) if tensor.readonly else tensor.__dlpack__()
 
 
-def _fitted(
-    name: str, x: Any, stream: Any, copy: bool | None, needs: Needs, producer: str
-) -> Tensor:
-    if copy is False and needs.copies:
-        raise CopyError(f"{name} copies every array it imports, and copy=False forbids it")
-    tensor: Tensor = _core().from_dlpack(x, stream=stream, copy=copy)
+def _fitted(name: str, tensor: Tensor, copy: bool | None, needs: Needs, producer: str) -> Tensor:
     if not needs.keeps_padding and _is_padded(tensor):
         raise ExchangeError(
             f"{name} would read this tensor of {tensor.dtype}, one element a byte, as packed; "
@@ -150,8 +183,7 @@ def _fitted(
             )
         tensor = _core().from_dlpack(tensor, copy=True)
     if tensor.readonly and not needs.keeps_read_only:
-        shown = producer or (type(x).__module__ or "").partition(".")[0]
-        _core()._warn_read_only(shown, name)
+        _core()._warn_read_only(producer, name)
     return tensor
 
 
@@ -189,6 +221,15 @@ def _element_alignment(tensor: Tensor) -> int:
     dtype = tensor.dtype
     is_complex = dtype.code == 5
     return max(1, dtype.bits * dtype.lanes // (16 if is_complex else 8))
+
+
+def device_of(x: Any) -> Device | None:
+    """Return the device an object says it is on, or None where it does not say."""
+    try:
+        kind, number = x.__dlpack_device__()
+        return Device(int(kind), int(number or 0))
+    except (AttributeError, TypeError, ValueError):
+        return None
 
 
 def _core() -> Any:

@@ -32,6 +32,11 @@ def make(tensor: Any, to: Any) -> Any:
     return to.framework.from_dlpack(tensor)
 
 
+def copied(array: Any) -> Any:
+    """Copy on the framework's current stream."""
+    return array.copy()
+
+
 def current_stream(to: Any, device: Any) -> Any:
     """Return the current stream of an array's or array type's framework."""
     return streams.resolve(to.framework.current_stream(device.id), device.type, device.id)

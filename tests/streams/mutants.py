@@ -64,7 +64,6 @@ KILLED_BY = {
     "find_edge": "test_routes.py::test_memory_of_another_stream_is_parked",
     "interface_return": "test_interface.py::test_interface_names_a_stream_of_ours_that_waits",
     "reap": "test_release.py::test_hand_off_looks_at_what_is_parked",
-    "note_use": "test_consumers.py::test_warp_is_waited_for_at_the_release",
     "in_flight": "test_completion.py::test_cancelled_await_frees_nothing_early",
     "backend_record": TOY + "test_record_stream_adds_a_consumer",
     "backend_wait": TOY + "test_consumer_waits_and_host_does_not",

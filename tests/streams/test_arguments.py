@@ -348,6 +348,16 @@ def test_events_are_asked_where_no_context_is_current(sim: Simulation) -> None:
     assert event.query()
 
 
+def test_device_named_with_a_stream_leaves_the_producers_stream_alone(sim: Simulation) -> None:
+    p, c = sim.stream(), sim.stream()
+    x = sim.array(4, "int32", stream=p, fill=7)
+    with sim.framework().use_stream(p):
+        y = dx.convert(x, other(sim).array_type, device="cuda:0", stream=c)
+        z = dx.convert(y, other(sim).array_type, device="cuda:0", stream=-1)
+    assert y.tolist(stream=c) == [7] * 4
+    assert z.data_ptr == x.data_ptr
+
+
 def test_push_across_devices(two_devices: Simulation) -> None:
     sim = two_devices
     p, c = sim.stream(1), sim.stream(0)

@@ -85,6 +85,22 @@ def test_producer_captures_and_a_named_consumer_forks(sim: Simulation) -> None:
     survives(p)
 
 
+def test_stream_named_in_a_conversion_forks(sim: Simulation) -> None:
+    p, c = sim.stream(), sim.stream()
+    x = sim.array(16, "int32", stream=p, fill=1)
+    y = sim.array(16, "int32", stream=p, fill=1)
+    p.begin_capture()
+    x.fill(5, stream=p)
+    with sim.framework().use_stream(p):
+        view = dx.convert(x, other(sim).array_type, stream=owned(c))
+    double(sim, view, y, c)
+    dx.push(c, p)
+    graph = p.end_capture()
+    graph.launch(p)
+    assert y.tolist(stream=p) == [10] * 16
+    graph.destroy()
+
+
 def test_producer_captures_and_the_legacy_stream_is_refused_even_when_named(
     sim: Simulation,
 ) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -15,24 +14,23 @@ import dlexchange as dx
 from dlexchange.pipeline.currents import Currents
 from dlexchange.testing import Simulation
 
-from .conftest import other
+from .conftest import driver_calls, other, warm
 
 
 class CuPy(ModuleType):
-    """As much of CuPy as the adapter calls: its arrays are a simulated framework's."""
+    """As much of CuPy as the adapter calls: arrays and currents are a simulated framework's."""
 
     def __init__(self, sim: Simulation) -> None:
         super().__init__("cupy")
         self.framework = framework = other(sim)
         self.ndarray = framework.array_type
-        self.streams: list[Any] = []
-        cupy = self
 
         class Stream:
             device_id = -1
 
-            def __init__(self, ptr: int = 0) -> None:
+            def __init__(self, ptr: int) -> None:
                 self.ptr = ptr
+                self.entered = ExitStack()
 
             @classmethod
             def from_external(cls, lender: Any) -> Stream:
@@ -44,36 +42,32 @@ class CuPy(ModuleType):
                 return 0, self.ptr
 
             def __enter__(self) -> Stream:
-                cupy.streams.append(self)
+                self.entered.enter_context(framework.use_handle(self.ptr, 0))
                 return self
 
             def __exit__(self, *_: object) -> None:
-                cupy.streams.pop()
+                self.entered.close()
 
         class ExternalStream(Stream):
             def __init__(self, ptr: int, device_id: int = -1) -> None:
                 warnings.warn("ExternalStream is deprecated", DeprecationWarning, stacklevel=2)
                 super().__init__(ptr)
 
-        @contextmanager
-        def device(number: int) -> Iterator[None]:
-            with sim.on_device(number):
-                yield
+        def current(device_id: int = -1) -> Stream:
+            return Stream(framework.current_stream(max(device_id, 0)).handle)
 
         self.cuda = SimpleNamespace(
             Stream=Stream,
             ExternalStream=ExternalStream,
-            Device=device,
-            get_current_stream=lambda device_id=-1: self.streams[-1] if self.streams else Stream(),
+            Device=sim.on_device,
+            get_current_stream=current,
         )
 
     def is_available(self) -> bool:
         return True
 
     def from_dlpack(self, x: Any) -> Any:
-        """Ask for CuPy's current stream, as CuPy does."""
-        with self.framework.use_handle(self.cuda.get_current_stream().ptr or 1, 0):
-            return self.framework.from_dlpack(x)
+        return self.framework.from_dlpack(x)
 
 
 @pytest.fixture
@@ -83,12 +77,48 @@ def cupy(sim: Simulation, monkeypatch: pytest.MonkeyPatch) -> CuPy:
     return module
 
 
-def test_named_stream_is_made_current_without_a_warning(sim: Simulation, cupy: CuPy) -> None:
+@pytest.mark.parametrize("speaks", ["exchange_api", "dlpack"])
+def test_named_stream_is_one_hop_away(sim: Simulation, cupy: CuPy, speaks: str) -> None:
     p, c = sim.stream(), sim.stream()
-    x = sim.array(4, "int32", stream=p, fill=3, speaks="dlpack")
-    y = dx.to_cupy(x, stream=c)
+    framework = sim.framework(speaks)
+    x = framework.array(4, "int32", stream=p, fill=3)
+    warm(sim)
+    with framework.use_stream(p):
+        y = dx.to_cupy(x, stream=c)
+    made = 1 if speaks == "dlpack" else 0  # the producer has no pool of events
+    assert driver_calls(sim).pop("cuEventCreate", 0) == made
+    assert (sim.calls["cuEventRecord"], sim.calls["cuStreamWaitEvent"]) == (1, 1)
     assert y.stream.handle == c.handle
     assert y.tolist(stream=c) == [3] * 4
+
+
+def test_one_stream_costs_no_driver_call(sim: Simulation, cupy: CuPy) -> None:
+    p = sim.stream()
+    framework = sim.framework("exchange_api")
+    x = framework.array(4, "int32", stream=p, fill=3)
+    warm(sim)
+    with framework.use_stream(p), cupy.framework.use_stream(p):
+        y = dx.to_cupy(x)
+    assert driver_calls(sim) == {}
+    assert y.tolist(stream=p) == [3] * 4
+
+
+def test_own_array_is_read_before_the_named_stream_is_current(sim: Simulation, cupy: CuPy) -> None:
+    p, c = sim.stream(), sim.stream()
+    with cupy.framework.use_stream(p):
+        y = dx.to_cupy(cupy.framework.array(4, "int32", fill=3), stream=c)
+    assert y.tolist(stream=c) == [3] * 4
+
+
+def test_copy_is_cupys_own_on_the_named_stream(sim: Simulation, cupy: CuPy) -> None:
+    p, c = sim.stream(), sim.stream()
+    x = sim.array(4, "int32", stream=p, fill=3, speaks="dlpack")
+    for y in (
+        dx.to_cupy(x, stream=c, copy=True),
+        dx.convert(x, "cupy", device="cuda:0", stream=c, copy=True),
+    ):
+        assert y.data_ptr != x.data_ptr
+        assert y.tolist(stream=c) == [3] * 4
 
 
 def test_stage_makes_its_stream_cupys_current_one(sim: Simulation, cupy: CuPy) -> None:
@@ -97,4 +127,4 @@ def test_stage_makes_its_stream_cupys_current_one(sim: Simulation, cupy: CuPy) -
     currents.refresh()
     assert dx.current_stream("cupy") == stream
     currents.close()
-    assert cupy.streams == []
+    assert dx.current_stream("cupy") == dx.Stream.legacy_default("cuda:0")
