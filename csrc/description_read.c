@@ -345,14 +345,14 @@ static void
 remember_layout(dlx_state *state, dlx_description *self, PyObject *const *fields)
 {
     for (int i = 0; i < DLX_N_LAYOUT_FIELDS; i++) {
-        if (!is_immutable(state, fields[i])) {
+        if (self->far_dims != NULL || !is_immutable(state, fields[i])) {
             return;
         }
     }
     for (int i = 0; i < DLX_N_LAYOUT_FIELDS; i++) {
         self->layout_said[i] = Py_XNewRef(fields[i]);
     }
-    self->layout_is_known = self->far_dims == NULL;
+    self->layout_is_known = true;
 }
 
 static int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 
 import ml_dtypes
@@ -25,6 +26,15 @@ def test_attributes_say_what_was_described():
     assert (said.dtype, said.device) == (dx.DType(2, 32), dx.Device(1, 0))
     assert said.readonly is True
     assert said.owner is owner
+
+
+@pytest.mark.parametrize("ndim", [2, 12])
+def test_fields_are_not_kept_for_ever(ndim):
+    shapes = [(257,) + (1,) * (ndim - 1) for _ in range(20)]
+    for shape in shapes:
+        describe(shape=shape)
+    kept = sum(sys.getrefcount(shape) > 3 for shape in shapes)  # the list, `shape`, the call
+    assert kept <= 8  # of the descriptions whose memory waits for the next
 
 
 def test_left_out_strides_are_row_major():
