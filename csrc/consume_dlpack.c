@@ -66,7 +66,8 @@ call_dlpack_with(dlx_state *state, const dlx_entry *known, PyObject *x,
     Py_ssize_t n = 0;
     if (max_version && stream == NULL && !copy_false) { /* the common call */
         args[1] = state->max_version;
-        if (known->dlpack != NULL) {
+        if (known->dlpack != NULL && Py_TYPE(x) == known->type &&
+            known->type->tp_version_tag == known->tag) { /* it has been asked things */
             return PyObject_Vectorcall(known->dlpack, args, 1, state->kw_max_version);
         }
         return PyObject_VectorcallMethod(state->names.__dlpack__, args,

@@ -92,6 +92,24 @@ def test_dlpack_replaced_on_a_base_is_seen():
         dx.from_dlpack(x)
 
 
+def test_dlpack_replaced_by_its_own_class_while_it_is_asked_is_seen():
+    class Slotted:
+        __slots__ = ()
+
+        def __dlpack_device__(self):
+            Slotted.__dlpack__ = lambda self, **keywords: Fake(np.zeros(5)).capsule()
+            return (1, 0)
+
+        def __dlpack__(self, **keywords):
+            return Fake().capsule()
+
+    del_me = Slotted.__dlpack__  # stays alive, so that a call of it is seen
+    assert dx.from_dlpack(Slotted()).shape == (5,)
+    Slotted.__dlpack__ = del_me
+    dx.from_dlpack(Slotted())
+    assert dx.from_dlpack(Slotted()).shape == (5,)
+
+
 def test_table_given_to_a_class_later_is_used():
     calls = []
 
