@@ -152,7 +152,11 @@ stream_record(PyObject *self, PyObject *unused)
     dlx_event *event;
     DLX_DRIVE(state,
               dlx_event_record(((dlx_stream_object *)self)->stream, &event, &error));
-    return dlx_event_object_new(state, event);
+    PyObject *object = dlx_event_object_new(state, event);
+    if (object == NULL) {
+        dlx_event_release(event);
+    }
+    return object;
 }
 
 static PyObject *

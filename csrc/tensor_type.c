@@ -133,15 +133,16 @@ tensor_record_stream(PyObject *self, PyObject *stream)
     dlx_stream_ref consumer;
     bool vouched;
     DLDevice on = dlx_order_device(tensor->view.device);
-    if (tensor->closed) {
-        PyErr_SetString(PyExc_ValueError, "this Tensor has been closed");
-        return NULL;
-    }
     if (on.device_type == 0) {
         return dlx_raise(tensor->state->StreamError,
                          "this Tensor is in memory that no stream uses");
     }
     if (dlx_stream_read(tensor->state, stream, on, &vouched, &consumer) < 0) {
+        return NULL;
+    }
+    if (tensor->closed) { /* only now: reading a stream may run anything */
+        dlx_stream_ref_clear(&consumer);
+        PyErr_SetString(PyExc_ValueError, "this Tensor has been closed");
         return NULL;
     }
     if (vouched) {

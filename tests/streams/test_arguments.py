@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import weakref
 from typing import Any
 
 import pytest
@@ -217,6 +218,22 @@ def test_strict_mode_refuses_a_stream_nobody_owns(sim: Simulation, x: Any) -> No
         t.record_stream(dx.Stream.create("cuda:0"))
         y = consumer.from_dlpack(t)
     del y
+
+
+def test_tensor_closed_by_the_stream_it_reads_keeps_no_stream(x: Any) -> None:
+    class Closing:
+        def __cuda_stream__(self) -> tuple[int, int]:
+            t.close()
+            return (0, stream.handle)
+
+    stream, closing = dx.Stream.create("cuda:0"), Closing()
+    gone = weakref.ref(closing)
+    t = dx.from_dlpack(x)
+    with pytest.raises(ValueError, match="closed"):
+        t.record_stream(closing)
+    del t, closing
+    gc.collect()
+    assert gone() is None
 
 
 def test_record_stream_finds_the_memory_behind_an_array(sim: Simulation) -> None:
