@@ -279,7 +279,8 @@ dlx_source_open(dlx_state *state, PyObject *x, const dlx_request *request,
         if (status < 0) {
             dlx_source_close(source);
         }
-    } else if (status < 0) {
+    }
+    if (source->order.is_active) { /* it failed, or is host memory after all */
         dlx_order_clear(&source->order);
     }
     if (status == 0 && request->copy == 1 &&

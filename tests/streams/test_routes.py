@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support.dlpack import Fake
 
 import dlexchange as dx
 from dlexchange.testing import SimStream, Simulation, drain, simulated_cuda
@@ -192,6 +193,12 @@ def test_hand_off_between_two_known_streams_waits(
     assert not c.query()
     latch.open()
     assert z.tolist(stream=c) == [14] * 8
+
+
+def test_host_memory_of_a_producer_that_says_device_takes_no_stream(sim: Simulation) -> None:
+    for _ in range(20):
+        assert dx.from_dlpack(Fake(says_device=(3, 0))).device == dx.Device(1, 0)
+    assert dx._core._stats()["streams_created"] <= sim.calls["cuStreamCreate"] <= 2
 
 
 def test_memory_of_another_stream_is_parked(sim: Simulation) -> None:
