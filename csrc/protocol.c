@@ -55,10 +55,11 @@ copy_to_host(dlx_tensor *tensor, dlx_source *source)
     return dlx_order_copy_to_host(tensor->state, source);
 }
 
-/* Make the consumer's stream wait for the ready event. As a plain producer we use the
- * stream during the call only. Clauses: S06-S13, S17, S36. */
+/* Make the consumer's stream wait for the ready event, or the host where that reads the
+ * memory. As a plain producer we use the stream during the call only. Clauses: S06-S13,
+ * S17, S36. */
 static int
-order_for(dlx_tensor *tensor, PyObject *value)
+order_for(dlx_tensor *tensor, PyObject *value, bool copies)
 {
     dlx_state *state = tensor->state;
     DLDevice on = dlx_order_device(tensor->view.device);
@@ -66,7 +67,8 @@ order_for(dlx_tensor *tensor, PyObject *value)
     dlx_stream_ref consumer = {.is_owned = false};
     dlx_error error;
     dlx_status status = DLX_OK;
-    bool vouched = false, waits = false;
+    bool is_host = dlx_device_is_host(tensor->view.device.device_type);
+    bool vouched = false, waits = is_host && copies;
     if (tensor->view.device.device_type == kDLCPU) {
         if (value == NULL || value == Py_None) {
             return 0;
@@ -79,7 +81,7 @@ order_for(dlx_tensor *tensor, PyObject *value)
         if (dlx_stream_read(state, value, on, &vouched, &consumer) < 0) {
             return -1;
         }
-    } else if (dlx_device_is_host(tensor->view.device.device_type)) {
+    } else if (is_host) {
         waits = true; /* the host may read as soon as we return */
     } else if (dlx_stream_default(state, on, &consumer) < 0) {
         return -1;
@@ -119,7 +121,7 @@ dlx_tensor_dlpack(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     }
     if (moves ? copy_to_host(tensor, &source) == 0
-              : order_for(tensor, asked.stream) == 0 &&
+              : order_for(tensor, asked.stream, asked.copy == 1) == 0 &&
                     (asked.copy != 1 || dlx_source_copy(state, &source) == 0)) {
         capsule = dlx_source_export(state, &source, asked.versioned);
     }

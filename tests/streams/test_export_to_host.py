@@ -45,6 +45,18 @@ def test_export_to_the_host_takes_no_stream_and_is_a_copy(
         t.__dlpack__(**HOST, **keywords)
 
 
+@pytest.mark.parametrize("device", [(3, 0), (13, 0)], ids=["pinned", "managed"])
+def test_copy_of_memory_that_the_host_reads_waits_for_the_pending_work(
+    sim: Simulation, device: tuple[int, int]
+) -> None:
+    memory = dlpack.Fake(np.arange(6, dtype=np.float32), device=device)
+    t = dx.from_dlpack(memory.capsule(), stream=sim.stream())
+    waits = dx.stats().host_waits
+    copy = t.__dlpack__(stream=sim.stream().handle, copy=True, max_version=(1, 0))
+    assert dlpack.peek(copy).dl_tensor.device.device_type == 1
+    assert dx.stats().host_waits == waits + 1
+
+
 def test_export_to_a_third_device_is_refused(two_devices: Simulation) -> None:
     t = dx.from_dlpack(two_devices.array(4, stream=two_devices.stream(), fill=1))
     with pytest.raises(dx.ExchangeError, match=r"cannot be exported to \(2, 1\)"):
