@@ -271,10 +271,12 @@ module_exec(PyObject *module)
         dlx_lease_setup() < 0 ||
         make_type(module, &dlx_stream_spec, &state->stream_type) < 0 ||
         make_type(module, &dlx_event_spec, &state->event_type) < 0 ||
-        make_type(module, &dlx_completion_spec, &state->completion_type) < 0) {
+        make_type(module, &dlx_completion_spec, &state->completion_type) < 0 ||
+        make_tensor_type(module, state) < 0) {
+        dlx_the_state = NULL; /* the next import begins anew */
         return -1;
     }
-    return make_tensor_type(module, state);
+    return 0;
 }
 
 static PyModuleDef_Slot slots[] = {

@@ -432,6 +432,27 @@ def test_importing_anew_does_not_lose_what_there_was():
     )
 
 
+def test_import_that_failed_can_be_repeated():
+    child.run(
+        """
+        import sys
+        name = "dlexchange.adapters.streams"
+        sys.modules[name] = None
+        try:
+            import dlexchange
+        except ImportError as error:
+            assert name in str(error), error
+        else:
+            raise SystemExit("imported without a part of it")
+        for name in [name for name in sys.modules if name.startswith("dlexchange")]:
+            del sys.modules[name]
+        import numpy as np
+        import dlexchange as dx
+        assert dx.to_numpy(dx.from_dlpack(np.arange(3))).tolist() == [0, 1, 2]
+        """
+    )
+
+
 def test_importing_loads_no_framework():
     child.run(
         """
