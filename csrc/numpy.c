@@ -154,18 +154,21 @@ read_rare_dtype(dlx_state *state, PyArray_Descr *descr, dlx_source *source)
     return refuse_dtype(state, descr, "DLPack has no name for these values");
 }
 
-/* numpy counts strides in bytes, DLPack in elements. 0, or 1 where they do not divide.
- */
-static int
-read_strides(const npy_intp *byte_strides, int ndim, size_t itemsize, int64_t *strides)
+/* numpy counts strides in bytes, DLPack in elements. False where they do not divide and
+ * somebody would step by them. */
+static bool
+read_strides(PyArrayObject *array, size_t itemsize, int64_t *strides)
 {
+    const npy_intp *shape = PyArray_DIMS(array), *steps = PyArray_STRIDES(array);
     int shift = __builtin_ctzll(itemsize);
     npy_intp rest = 0;
-    for (int i = 0; i < ndim; i++) {
-        rest |= byte_strides[i];
-        strides[i] = byte_strides[i] >> shift;
+    bool empty = false;
+    for (int i = 0; i < PyArray_NDIM(array); i++) {
+        rest |= shape[i] > 1 ? steps[i] : 0;
+        empty = empty || shape[i] == 0;
+        strides[i] = steps[i] >> shift;
     }
-    return (rest & (npy_intp)(itemsize - 1)) != 0;
+    return empty || (rest & (npy_intp)(itemsize - 1)) == 0;
 }
 
 /* Values that are not what a DLTensor could show: made plain by numpy when the caller
@@ -226,7 +229,7 @@ dlx_numpy_open(dlx_state *state, PyObject *x, const dlx_request *request,
                                  source);
     }
     size_t itemsize = ((size_t)source->view.dtype.bits + 7) / 8;
-    if (read_strides(PyArray_STRIDES(array), ndim, itemsize, source->strides) != 0) {
+    if (!read_strides(array, itemsize, source->strides)) {
         return open_through_copy(state, array, request,
                                  "its strides are not multiples of the element size",
                                  source);

@@ -209,9 +209,11 @@ dlx_torch_make(dlx_state *state, const dlx_request *request, dlx_source *source)
                                     "torch needs memory aligned to its elements") < 0) {
             return NULL;
         }
-        if (dlx_source_is_read_only(source) &&
-            dlx_warn_read_only(state, source->framework, "torch") < 0) {
-            return NULL;
+        if (dlx_source_is_read_only(source)) {
+            dlx_source_own_dims(source); /* a warning may run anything */
+            if (dlx_warn_read_only(state, source->framework, "torch") < 0) {
+                return NULL;
+            }
         }
         result = dlx_exchange_import(state, api, source);
     }

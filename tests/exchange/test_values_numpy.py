@@ -93,6 +93,16 @@ def test_field_of_a_structured_array_goes_through_where_it_fits():
 
 
 @each_consumer
+@pytest.mark.parametrize(
+    "part", [np.s_[:1, 2:], np.s_[:0], np.s_[:, :0]], ids=["one", "none", "no columns"]
+)
+def test_strides_between_elements_do_not_matter_where_nobody_steps_by_them(consumer, part):
+    array = np.zeros((3, 3), [("a", "i4"), ("b", "f8")])["b"][part]
+    assert array.strides == (36, 12)
+    assert values(consumer(array)) == array.tolist()
+
+
+@each_consumer
 @pytest.mark.parametrize("stride", [1, 3, 5, 6, -3])
 def test_strides_between_elements_are_refused_or_copied(consumer, stride):
     memory = np.arange(64, dtype=np.uint8)
@@ -251,6 +261,24 @@ def test_read_only_warning_names_the_callers_line():
     with pytest.warns(ReadOnlyWarning) as caught:
         dx.to_torch(frozen([1.0]))
     assert caught[0].filename == __file__
+
+
+@pytest.mark.usefixtures("fresh_warning")
+def test_array_reshaped_by_whoever_is_warned_is_handed_over_as_it_was(monkeypatch):
+    array = frozen(np.arange(24.0).reshape(2, 3, 4))
+    others = []
+
+    def reshape(*_warning):
+        array.shape = (24,)
+        others.extend(np.zeros((9, 9, 9)) for _ in range(50))  # where the shape was
+
+    monkeypatch.setattr(warnings, "showwarning", reshape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ReadOnlyWarning)
+        warnings.filterwarnings("ignore", message=".*shape.*", category=DeprecationWarning)
+        tensor = dx.to_torch(array)
+    assert others
+    assert tuple(tensor.shape) == (2, 3, 4)
 
 
 @pytest.mark.usefixtures("fresh_warning")
