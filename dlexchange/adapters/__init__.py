@@ -102,7 +102,7 @@ def by_protocol(cls: type, **fields: Any) -> Route:
     api = getattr(cls, "__dlpack_c_exchange_api__", None)
     if type(api).__name__ == "PyCapsule" and not _exports_its_own_way(cls):
         return Route("exchange", name, api, **fields)
-    if hasattr(cls, "__dlpack__"):
+    if getattr(cls, "__dlpack__", None) is not None:
         return Route("dlpack", name, **fields)
     if hasattr(cls, "__cuda_array_interface__"):
         return Route("cai", name, **fields)

@@ -343,6 +343,14 @@ def test_a_capsule_of_another_device_than_was_said_is_refused():
 # ---- producers without their methods ------------------------------------------------------------
 
 
+def test_producer_that_takes_its_base_s_method_back_is_none():
+    class Lacking(Fake):
+        __dlpack__ = None
+
+    with pytest.raises(TypeError, match="neither __dlpack__ nor"):
+        dx.from_dlpack(Lacking())
+
+
 def test_producer_without_a_device_says_so():
     class Lacking:
         def __dlpack__(self, **keywords):
