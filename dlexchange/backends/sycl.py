@@ -156,7 +156,13 @@ class SyclBackend:
     def _memory(address: int, nbytes: int, queue: Any) -> Any:
         import dpctl.memory
 
-        return dpctl.memory.as_usm_memory(Usm(address, nbytes, queue))
+        try:
+            return dpctl.memory.as_usm_memory(Usm(address, nbytes, queue))
+        except ValueError as error:
+            raise StreamError(
+                f"the memory at {address:#x} is not of the default context of "
+                f"{queue.sycl_device.name}, to which DLPack's memory belongs"
+            ) from error
 
 
 class _OnRelease:

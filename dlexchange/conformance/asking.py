@@ -23,6 +23,7 @@ __all__ = [
     "eventually",
     "example",
     "export",
+    "fake_for",
     "imported",
     "producer_snippet",
     "try_import",
@@ -73,6 +74,13 @@ def ask(subject: Subject, x: Any, **keywords: Any) -> Any:
         return subject.export(x, **keywords)
     except Exception as error:
         return Raised(error)
+
+
+def fake_for(subject: Subject, *arguments: Any, **fields: Any) -> FakeProducer:
+    """A fake with memory of the subject's device: of the host, or of SYCL."""
+    if subject.ground == "SYCL":
+        fields = {"memory": subject.sycl.memory, "device": subject.device, **fields}
+    return FakeProducer(*arguments, **fields)
 
 
 def export(subject: Subject, x: Any, ndim: int, **keywords: Any) -> Export:
@@ -265,6 +273,8 @@ def consumer_snippet(
     """
     if not subject.imports or not subject.consume_code:
         return ""
+    if subject.ground == "SYCL":
+        values, device = f"dpnp.asarray({values})", repr(subject.device)
     if versioned is None:
         versioned = asks_versioned(subject)
     name = "dltensor_versioned" if versioned else "dltensor"

@@ -33,6 +33,7 @@ ON_HOST = ("host",)
 ON_CUDA = ("simulated CUDA", "CUDA")
 ON_SIMULATOR = ("simulated CUDA",)
 ON_SYCL = ("SYCL",)
+ON_HOST_AND_SYCL = ("host", "SYCL")
 
 
 @dataclass(frozen=True)

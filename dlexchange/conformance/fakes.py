@@ -55,6 +55,8 @@ class FakeProducer:
         "versioned": that, whatever is asked.
     misalign : int
         Bytes by which the memory is off a page boundary.
+    memory : callable
+        Allocates: ``memory(nbytes, misalign)``.
     fields : keywords of ``_probe.Fake``
         Whatever else shall be in the struct.
     """
@@ -69,12 +71,13 @@ class FakeProducer:
         speaks: Speaks = "both",
         misalign: int = 0,
         before: Callable[[dict[str, Any]], None] | None = None,
+        memory: Callable[[int, int], HostMemory] = HostMemory,
         device_answer: Any = None,
         **fields: Any,
     ) -> None:
         named = dtype if isinstance(dtype, str) else "float32"
         content = b"".join(encode(v, named) for v in values)
-        self.memory = HostMemory(len(content), misalign)
+        self.memory = memory(len(content), misalign)
         self.memory.fill(content)
         self.content = content
         self.item = item_size(named)

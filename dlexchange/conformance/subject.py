@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 from .cuda import Cuda
+from .sycl import Sycl
 from .verdict import Untested
 
 __all__ = ["HOST", "Subject"]
@@ -73,6 +74,8 @@ class Subject:
         ``{s}``; left out where making and filling one gives that.
     settle_code : str
         Whatever lets the library drop what nobody refers to (a statement).
+    queue_code : str
+        The SYCL queue on which ``{a}`` is used.
     import_on_code, from_cai_code : str
         Import ``{x}`` for use on the stream ``{s}`` where that is not `consume_code` within
         `using_code`; the same through ``__cuda_array_interface__``.
@@ -107,6 +110,7 @@ class Subject:
     written_code: ClassVar[str] = ""
     settle_code: ClassVar[str] = ""
     address_code: ClassVar[str] = ""
+    queue_code: ClassVar[str] = ""
     import_on_code: ClassVar[str] = ""
     from_cai_code: ClassVar[str] = ""
     speaks_dlpack: ClassVar[bool] = True
@@ -238,6 +242,15 @@ class Subject:
             raise Untested(f"{self.name} is judged without a driver")
         self.cuda.begin()
         return self.cuda
+
+    @property
+    def sycl(self) -> Sycl:
+        """The suite's hands on SYCL."""
+        return Sycl()
+
+    def queue_of(self, array: Any) -> Any:
+        """The SYCL queue on which `array` is used."""
+        return self.evaluate(self._given("queue_code"), a=array)
 
     def new_stream(self) -> Any:
         """A new stream of the library."""

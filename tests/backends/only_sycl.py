@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import dlexchange as dx
+from dlexchange.conformance.sycl import Sycl
 from dlexchange.testing import drain
 
 KINDS = ("in_order", "out_of_order")
@@ -192,6 +193,15 @@ def test_views_keep_their_layout_on_the_other_queue() -> None:
             assert dx.from_dlpack(y).data_ptr == dx.from_dlpack(x).data_ptr
         seen += 1
     assert seen == 6
+
+
+def test_memory_of_another_context_is_not_read() -> None:
+    memory = Sycl().foreign_memory(64)
+    said = dx.Description(memory.address, (4,), "int32", device=(14, 0), stream=-1)
+    with dx.from_dlpack(dx.wrap(memory, lambda _: said)) as t:
+        for copy in (None, True):
+            with pytest.raises(dx.StreamError, match="not of the default context"):
+                dx.to_numpy(t, copy=copy)
 
 
 def test_host_memory_goes_over_by_a_copy() -> None:

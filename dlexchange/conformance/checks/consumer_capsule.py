@@ -14,12 +14,13 @@ from ..asking import (
     consume,
     consumer_snippet,
     eventually,
+    fake_for,
     imported,
     must_import,
     must_raise,
     try_import,
 )
-from ..engine import ON_HOST, checks
+from ..engine import ON_HOST, ON_HOST_AND_SYCL, checks
 from ..fakes import FakeProducer
 from ..subject import Subject
 from ..verdict import Failed, Untested
@@ -27,7 +28,7 @@ from ..verdict import Failed, Untested
 
 def _taken(subject: Subject, **fields: Any) -> tuple[FakeProducer, Any]:
     """A fake and the subject's array over it."""
-    fake = FakeProducer(shape=(2, 3), **fields)
+    fake = fake_for(subject, shape=(2, 3), **fields)
     fake.keep_capsules = True
     return fake, imported(subject, fake)
 
@@ -47,7 +48,7 @@ def _only_copied(subject: Subject, fake: FakeProducer, array: Any) -> bool:
     return any(left) and not fake.deleted and _copied(subject, fake, array)
 
 
-@checks("capsule.renamed-on-consumption", "consumer", ON_HOST)
+@checks("capsule.renamed-on-consumption", "consumer", ON_HOST_AND_SYCL)
 def renamed_on_consumption(subject: Subject) -> None:
     fake, array = _taken(subject)
     if _only_copied(subject, fake, array):
@@ -171,7 +172,7 @@ def capsule_not_needed(subject: Subject) -> None:
         )
 
 
-@checks("deleter.once-at-the-end", "consumer", ON_HOST)
+@checks("deleter.once-at-the-end", "consumer", ON_HOST_AND_SYCL)
 def once_at_the_end(subject: Subject) -> None:
     fake, array = _taken(subject)
     kept = [made for made in fake.fakes if not made.deleted]

@@ -13,6 +13,7 @@ from ..asking import (
     consumer_snippet,
     device_pair,
     eventually,
+    fake_for,
     imported,
     must_import,
     must_raise,
@@ -20,7 +21,7 @@ from ..asking import (
     show,
     try_import,
 )
-from ..engine import ON_HOST, checks
+from ..engine import ON_HOST, ON_HOST_AND_SYCL, checks
 from ..fakes import FakeProducer
 from ..subject import Subject
 from ..verdict import Failed, Untested
@@ -92,11 +93,11 @@ def _raises_before_reading(subject: Subject, text: str) -> tuple[str, ...]:
     )
 
 
-@checks("import.values-equal", "consumer", ON_HOST)
+@checks("import.values-equal", "consumer", ON_HOST_AND_SYCL)
 def values_equal(subject: Subject) -> None:
     accepted = 0
     for dtype in subject.dtypes:
-        fake = FakeProducer([1, 0, 1, 1], (2, 2), dtype)
+        fake = fake_for(subject, [1, 0, 1, 1], (2, 2), dtype)
         array = try_import(subject, fake)
         if isinstance(array, Raised):
             continue
@@ -108,14 +109,14 @@ def values_equal(subject: Subject) -> None:
         raise Failed("an import of one of its own dtypes", f"none of {', '.join(subject.dtypes)}")
 
 
-@checks("import.strides-in-elements", "consumer", ON_HOST)
+@checks("import.strides-in-elements", "consumer", ON_HOST_AND_SYCL)
 def strides_in_elements(subject: Subject) -> None:
     for name, strides, values in (
         ("transposed", (1, 2), [0.0, 2.0, 4.0, 1.0, 3.0, 5.0]),
         ("every second", (6, 2), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]),
     ):
         count = 6 if strides == (1, 2) else 12
-        fake = FakeProducer(range(count), (2, 3), strides=strides)
+        fake = fake_for(subject, range(count), (2, 3), strides=strides)
         view = "reshape(3, 2).T" if count == 6 else "reshape(2, 6)[:, ::2]"
         snippet = consumer_snippet(
             subject,
@@ -126,11 +127,11 @@ def strides_in_elements(subject: Subject) -> None:
         refused_or(subject, fake, _equals(subject, values), f"strides {strides} ({name})", snippet)
 
 
-@checks("import.null-strides", "consumer", ON_HOST)
+@checks("import.null-strides", "consumer", ON_HOST_AND_SYCL)
 def null_strides(subject: Subject) -> None:
     for form in ("legacy", "versioned"):
-        fake = FakeProducer(shape=(2, 3), strides=None, version=(1, 0), speaks=form)
-        whole = FakeProducer(shape=(2, 3), version=(1, 0), speaks=form)
+        fake = fake_for(subject, shape=(2, 3), strides=None, version=(1, 0), speaks=form)
+        whole = fake_for(subject, shape=(2, 3), version=(1, 0), speaks=form)
         if isinstance(try_import(subject, whole), Raised):
             continue  # it does not take this form at all
         snippet = consumer_snippet(
@@ -147,12 +148,12 @@ def null_strides(subject: Subject) -> None:
         _must_import(subject, fake, SIX, f"NULL strides ({form})", snippet)
 
 
-@checks("import.byte-offset", "consumer", ON_HOST)
+@checks("import.byte-offset", "consumer", ON_HOST_AND_SYCL)
 def byte_offset(subject: Subject) -> None:
     for offset in (4, 256):
         for shape in ((2, 3), ()):
             count = 6 if shape else 1
-            fake = FakeProducer(range(80), shape, byte_offset=offset)
+            fake = fake_for(subject, range(80), shape, byte_offset=offset)
             values = [float(offset // 4 + i) for i in range(count)]
             snippet = consumer_snippet(
                 subject,
@@ -234,10 +235,10 @@ def zero_dim(subject: Subject) -> None:
         refused_or(subject, fake, _equals(subject, [7.0]), f"a 0-d tensor with {what}", snippet)
 
 
-@checks("import.negative-strides", "consumer", ON_HOST)
+@checks("import.negative-strides", "consumer", ON_HOST_AND_SYCL)
 def negative_strides(subject: Subject) -> None:
     """A crash of this check is a failure too."""
-    fake = FakeProducer(range(6), (6,), strides=(-1,))
+    fake = fake_for(subject, range(6), (6,), strides=(-1,))
     fake._fields["data"] = fake.memory.address + 20
     values = SIX[::-1]
     snippet = consumer_snippet(

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from ..asking import NEWEST, Raised, ask, example, producer_snippet
+from typing import Any
+
+from ..asking import (
+    NEWEST,
+    Raised,
+    ask,
+    device_pair,
+    example,
+    fake_for,
+    imported,
+    producer_snippet,
+    try_import,
+)
 from ..engine import ON_SYCL, checks
 from ..looking import gather, peek
 from ..subject import Subject
@@ -32,6 +44,50 @@ def default_context_only(subject: Subject) -> None:
                 x=subject.unexportable.get(ON_SUB_DEVICE, ""),
             ),
         )
+
+
+@checks("sycl.default-context-only", "consumer", ON_SYCL)
+def foreign_context_refused(subject: Subject) -> None:
+    fake = fake_for(subject, shape=(2, 3), memory=subject.sycl.foreign_memory)
+    array = try_import(subject, fake)
+    if isinstance(array, Raised):
+        return
+    try:
+        values = subject.values(array)
+    except Untested:
+        raise
+    except Exception:
+        return
+    raise Failed("an exception for memory outside the default context", f"the values {values}")
+
+
+@checks("stream.consumer-stream-current", "consumer", ON_SYCL)
+def queue_waits(subject: Subject) -> None:
+    latch = subject.sycl.latch()
+    if latch is None:
+        raise Untested("the device has no compute unit to hold a queue with")
+
+    def order(asked: dict[str, Any]) -> None:
+        if asked.get("stream") is not None:
+            subject.sycl.order(latch, asked["stream"])
+
+    try:
+        fake = fake_for(subject, shape=(2, 3), before=order)
+        array = imported(subject, fake)
+        if fake.asked[-1].get("stream") is None:
+            raise Untested("it passes no queue, and what None means is open: see sycl.none")
+        is_held = subject.sycl.is_held(subject.queue_of(array))
+    finally:
+        latch.open()
+    if not is_held:
+        raise Failed("the consumer's queue behind what the producer ordered", "it runs at once")
+
+
+@checks("import.same-device", "consumer", ON_SYCL)
+def same_device(subject: Subject) -> None:
+    array = imported(subject, fake_for(subject, shape=(2, 3)))
+    if device_pair(subject, array) != subject.device:
+        raise Failed(f"an array on {subject.device}", f"{device_pair(subject, array)}")
 
 
 @checks("sycl.stream-type", "producer", ON_SYCL)

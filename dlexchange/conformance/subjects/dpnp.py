@@ -19,6 +19,7 @@ class Dpnp(Subject):
         "on a SYCL sub-device": "dpnp.arange(6, sycl_queue=dpctl.SyclQueue("
         "dpctl.SyclDevice().create_sub_devices(partition=1)[0]))",
     }
+    queue_code = "{a}.sycl_queue"
     stream_code = "dpctl.SyclQueue()"
     write_code = "{a}.fill({value})"
     mutate_code = "{a}.shape = (3, 2)"

@@ -2,50 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import dlexchange as dx
+from dlexchange.conformance.sycl import Latch
 from dlexchange.stream import as_stream
 from dlexchange.testing import drain
 
 from .. import grounds
 from . import N
-
-SOURCE = """
-kernel void hold(global int *word) {
-    atomic_store_explicit((global atomic_int *)(word + 1), 1, memory_order_release,
-                          memory_scope_all_svm_devices);
-    for (long i = 0; i < 100000000000L; i++)
-        if (atomic_load_explicit((global atomic_int *)word, memory_order_acquire,
-                                 memory_scope_all_svm_devices) != 0)
-            return;
-}
-"""
-
-
-class Latch:
-    """A kernel that spins until a word of shared memory is set.
-
-    It has begun when this returns, in a thread of the runtime's. Otherwise a host thread
-    that waits for some other kernel, and helps out meanwhile, might take this one.
-    """
-
-    def __init__(self, kernel: Any, queue: Any) -> None:
-        import dpctl.memory
-
-        self.memory = dpctl.memory.MemoryUSMShared(64, queue=queue)
-        self.word = (ctypes.c_int32 * 2).from_address(self.memory._pointer)
-        self.word[0] = self.word[1] = 0
-        event = queue.submit_async(kernel, [self.memory], [1], None, [])
-        queue.submit_barrier([event])  # an out-of-order queue is held by that alone
-        while not self.word[1]:
-            pass
-
-    def open(self) -> None:
-        self.word[0] = 1
 
 
 class Ground(grounds.Ground):
@@ -66,12 +33,8 @@ class Ground(grounds.Ground):
 
     def open(self) -> None:
         import dpctl
-        import dpctl.program
 
         self.dpctl = dpctl
-        queue = self.stream("in_order")
-        program = dpctl.program.create_program_from_source(queue, SOURCE, "-cl-std=CL3.0")
-        self.hold = program.get_sycl_kernel("hold")
 
     def close(self) -> None:
         drain()
@@ -93,7 +56,7 @@ class Ground(grounds.Ground):
         return array
 
     def latch(self, stream: Any) -> Latch:
-        return Latch(self.hold, stream)
+        return Latch(stream)
 
     def fill(self, array: Any, value: int, stream: Any) -> None:
         array.fill(value)

@@ -57,6 +57,8 @@ def ask(model: Any, x: Any, options: dict[str, Any]) -> tuple[Any, bool]:
         first["copy"] = options["copy"]
     if fault == "keywords.sent-when-asked":
         first["copy"] = False
+    if model.passes is not None:
+        first["stream"] = model.passes
     if fault == "stream.host-consumer-passes-none":
         first["stream"] = 1
     if fault == "version.asked-first":

@@ -21,6 +21,8 @@ class Model(Subject):
 
     name = "model"
     also_imports: tuple[int, ...] = ()
+    #: What it passes as stream when it imports.
+    passes: Any = None
     dtypes = tuple(["float32", *(name for name in DTYPES if name != "float32")])
 
     def __init__(self, fault: str = "") -> None:
