@@ -24,13 +24,12 @@ def context_restored(subject: Subject) -> None:
     if it.cuda.devices < 2:
         raise Untested("there is one device only")
     for keywords in ({"stream": c}, {"stream": -1}, {"dl_device": (99, 0)}):
-        it.cuda.use(1)
-        before = it.cuda.current()
-        with subject.using(it.p):
+        with subject.using(it.p):  # some let a stream be used beside its own device alone
             it.cuda.use(1)
+            before = it.cuda.current()
             answer: Any = ask(subject, it.x, max_version=NEWEST, **keywords)
-        after = it.cuda.current()
-        it.cuda.use(0)
+            after = it.cuda.current()
+            it.cuda.use(0)
         if after != before:
             raise Failed(f"the same current context after {keywords}", "another one")
         del answer

@@ -27,6 +27,7 @@ class Stream:
         self.cuda = cuda
         self.handle = handle or cuda.stream()
         self.owned = not handle
+        self.context = cuda.current()
 
     def __del__(self) -> None:
         if self.owned and self.cuda.simulator.is_active:
@@ -302,6 +303,8 @@ class CudaModel(Model):
 
     @contextlib.contextmanager
     def using(self, stream: Any) -> Iterator[None]:
+        assert self.cuda is not None
+        assert not stream.owned or stream.context == self.cuda.current()  # as CuPy demands
         self.streams.append(stream)
         try:
             yield
