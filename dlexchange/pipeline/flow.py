@@ -188,7 +188,9 @@ class Flow:
                 request.parts.append((part, message))
             request.work -= 1
             self._finish_idle(request)
-        request.waker.wake()
+        if not request.is_finished:
+            request.waker.wake()
+        self._tell(request)
 
     # --- partial results ---
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import threading
 import traceback
 import weakref
 from typing import Any
@@ -107,6 +108,29 @@ def test_parts_that_another_task_takes_are_waited_for(loop: str) -> None:
 
     with nothing_left():
         run(loop, main)
+    assert taken == [7, 7]
+
+
+def test_a_filter_that_is_the_last_to_work_lets_the_pipeline_be_left() -> None:
+    gate = Gate()
+    pipe = Pipeline()
+    pipe.stage(lambda ctx, x: (ctx.emit(ctx.partial(x)), x)[1], name="work")
+    pipe.filter(lambda ctx, x: (gate.wait(), x)[1], name="look")
+
+    def take() -> None:
+        taken.extend(part.value for part in pipe.sync().stream(7))
+
+    taken: list[Any] = []
+    with nothing_left():
+        thread = threading.Thread(target=take)
+        with pipe.sync():
+            thread.start()
+            assert gate.arrived.acquire(timeout=60)
+            flow = pipe._engine.flow
+            opener = threading.Thread(target=lambda: (spin(lambda: flow._idle), gate.open()))
+            opener.start()
+        thread.join()
+        opener.join()
     assert taken == [7, 7]
 
 
