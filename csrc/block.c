@@ -152,7 +152,7 @@ legacy_deleter(DLManagedTensor *self)
 static bool
 plain_strides(int32_t ndim, const int64_t *shape, int64_t *strides)
 {
-    int64_t stride = 1;
+    uint64_t stride = 1; /* nobody steps by it where it grows too large */
     for (int32_t i = 0; i < ndim; i++) {
         if (shape[i] == 0) {
             dlx_layout_compact_strides(ndim, shape, strides);
@@ -161,9 +161,10 @@ plain_strides(int32_t ndim, const int64_t *shape, int64_t *strides)
     }
     for (int32_t i = ndim - 1; i >= 0; i--) {
         if (shape[i] == 1) {
-            strides[i] = stride;
+            strides[i] = (int64_t)stride;
         } else {
-            stride = (strides[i] < 0 ? -strides[i] : strides[i]) * shape[i];
+            stride = (uint64_t)(strides[i] < 0 ? -strides[i] : strides[i]) *
+                     (uint64_t)shape[i];
         }
     }
     return false;

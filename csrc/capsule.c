@@ -49,14 +49,13 @@ dlx_managed_take(dlx_state *state, DLManagedTensorVersioned *managed,
     return 0;
 }
 
-/* Take what a capsule named `name` holds; NULL with an error set. A capsule that nobody
- * else has needs no new name. Its destructor would only look at the name. */
+/* Take what a capsule named `name` holds; NULL with an error set. Its destructor would
+ * only look at the name. */
 static void *
 consume(PyObject *capsule, const char *name, const char *used)
 {
     void *managed = PyCapsule_GetPointer(capsule, name);
-    if (managed == NULL ||
-        (Py_REFCNT(capsule) > 1 && PyCapsule_SetName(capsule, used) < 0)) {
+    if (managed == NULL || PyCapsule_SetName(capsule, used) < 0) {
         return NULL;
     }
     (void)PyCapsule_SetDestructor(capsule, NULL);

@@ -159,7 +159,7 @@ require_host(const dlx_tensor *tensor, PyObject *error, const char *what)
 static const char *
 buffer_format(DLDataType dtype)
 {
-    int code = dtype.lanes == 1 ? dtype.code : -1;
+    int code = dtype.lanes == 1 ? dtype.code : UINT8_MAX;
     switch (code << 8 | dtype.bits) {
         case kDLBool << 8 | 8:
             return "?";

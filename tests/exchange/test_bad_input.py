@@ -162,6 +162,25 @@ def test_capsule_is_consumed_once(legacy):
     assert fake.calls == 1
 
 
+def test_capsule_is_consumed_also_where_nobody_else_seems_to_hold_it():
+    """Newer interpreters lend what they pass on, so references prove nothing."""
+
+    class Noted(Fake):
+        def __dlpack__(self, **keywords):
+            capsule = self.capsule()
+            self.at = id(capsule)
+            return capsule
+
+    fake = Noted(version=(2, 0))
+    names = []
+    fake.on_delete(
+        lambda: names.append(dlpack.name_of(ctypes.cast(fake.at, ctypes.py_object).value))
+    )
+    with pytest.raises(dx.ExchangeError, match="major version"):
+        dx.from_dlpack(fake)
+    assert names == [b"used_dltensor_versioned"]
+
+
 @each_dialect
 def test_own_capsule_is_consumed_once(legacy):
     keywords = {} if legacy else {"max_version": (1, 0)}

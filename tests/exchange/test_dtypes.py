@@ -293,6 +293,8 @@ def test_float4_pairs_of_torch_go_round():
     assert dx.to_torch(turned).view(torch.uint8).tolist() == [[0, 4], [1, 5], [2, 6], [3, 7]]
     with pytest.raises(dx.ExchangeError, match=r"numpy has no dtype.*lanes 2"):
         dx.to_numpy(tensor)
+    with pytest.raises(BufferError, match="no format"):
+        memoryview(neutral)
 
 
 def test_float4_of_jax_is_packed_and_said_so():

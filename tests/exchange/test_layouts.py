@@ -265,6 +265,12 @@ def test_strides_of_single_extents_mean_nothing(consumer, legacy, odd):
         assert values(result) == array[:size].reshape(shape).tolist()
 
 
+def test_single_extents_may_lie_outside_the_farthest_step():
+    """The sanitizers see the product that no stride is wide enough for."""
+    tensor = dx.from_dlpack(Fake(np.zeros(1, np.uint8), shape=(1, 2), strides=(0, 2**62)))
+    assert (tensor.shape, tensor.strides[1], tensor.nbytes) == ((1, 2), 2**62, 2)
+
+
 @pytest.mark.parametrize("odd", ODD)
 def test_single_extents_do_not_force_a_copy(odd):
     memory = aligned(24).view(np.float32)
