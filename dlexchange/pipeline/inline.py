@@ -107,7 +107,8 @@ class Inline:
     def abandon(self, request: Request) -> None:
         """Stop working for a request; from a destructor."""
         self.flow.abandon(request)
-        self._close(request)
+        if self.flow.guard.is_free():  # else this thread may hold it, and closing needs it
+            self._close(request)
 
     def _close(self, request: Request) -> None:
         if self._turn.acquire(blocking=False):  # else it runs now, and sees the flag

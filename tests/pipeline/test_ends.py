@@ -319,6 +319,23 @@ def test_a_destructor_cancels_also_while_the_lock_is_held() -> None:
         run("asyncio", main)
 
 
+def test_a_destructor_closes_no_generator_while_the_lock_is_held() -> None:
+    pipe = endless_parts(parallel=False)
+
+    async def main() -> None:
+        async with pipe:
+            parts = pipe.stream(1)
+            await anext(parts)
+            flow = pipe._engine.flow
+            with flow.guard:
+                del parts
+            assert len(flow.unfinished) == 1
+        assert not flow.unfinished
+
+    with nothing_left():
+        run("asyncio", main)
+
+
 def test_what_was_abandoned_is_seen_to_by_one_thread_where_two_look(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
