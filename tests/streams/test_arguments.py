@@ -222,16 +222,18 @@ def test_strict_mode_refuses_a_stream_nobody_owns(sim: Simulation, x: Any) -> No
 
 def test_tensor_closed_by_the_stream_it_reads_keeps_no_stream(x: Any) -> None:
     class Closing:
-        def __cuda_stream__(self) -> tuple[int, int]:
-            t.close()
-            return (0, stream.handle)
+        def __init__(self, tensor: dx.Tensor) -> None:
+            self.tensor, self.stream = tensor, dx.Stream.create("cuda:0")
 
-    stream, closing = dx.Stream.create("cuda:0"), Closing()
+        def __cuda_stream__(self) -> tuple[int, int]:
+            self.tensor.close()
+            return (0, self.stream.handle)
+
+    closing = Closing(dx.from_dlpack(x))
     gone = weakref.ref(closing)
-    t = dx.from_dlpack(x)
     with pytest.raises(ValueError, match="closed"):
-        t.record_stream(closing)
-    del t, closing
+        closing.tensor.record_stream(closing)
+    del closing
     gc.collect()
     assert gone() is None
 
