@@ -116,7 +116,13 @@ def resolve(x: Any, device_type: int, device_id: int) -> Any:
 
 
 def _kept(promise: Promise, device: Device) -> Any:
-    """Return a stream behind the promise: of ours, empty, once the host has joined it."""
+    """Return a stream behind the promise: of ours, empty, once the host has joined it.
+
+    A stream could wait for a flag that the notifier sets (``cuStreamWaitValue32``). But
+    CUDA's manual warns that an order which the driver cannot see may deadlock: work of the
+    scheduler's own may be queued behind the wait on the device. And a promise that fails
+    would have the consumer compute with what is not there; here its error is raised.
+    """
     from .._core import Stream
 
     promise.join()

@@ -36,7 +36,8 @@ class Promise:
 
     Synchronization
     ---------------
-    None here.
+    None here. Given for memory of CUDA or ROCm, whose streams cannot safely wait for a host,
+    the host waits at the call, counted in ``stats().host_waits``.
     """
 
     def __init__(

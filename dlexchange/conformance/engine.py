@@ -113,7 +113,8 @@ def judge(clause: Clause, subject: Subject) -> Verdict:
         return Verdict(clause.id, subject.name, "untested", seen=reason)
     if clause.only and clause.only not in subject.name:
         return Verdict(clause.id, subject.name, "refused", seen=f"binds {clause.only} alone")
-    results = [_judge_one(clause, check, subject) for check in checks_of(clause.id)]
+    here = [check for check in checks_of(clause.id) if subject.ground in check.grounds]
+    results = [_judge_one(clause, check, subject) for check in here or checks_of(clause.id)]
     if not results:
         return Verdict(clause.id, subject.name, "untested", seen="there is no check")
     return min(results, key=lambda verdict: RANK.index(verdict.outcome))

@@ -115,6 +115,24 @@ async def awaited(x: Any) -> None:
     await dx.ready(x)
 
 
+@pytest.mark.parametrize("early", [True, False])
+def test_a_promise_that_fails_hands_over_no_cuda_memory(early: bool) -> None:
+    with simulated_cuda() as sim:
+        p = sim.stream()
+        x = sim.array(4, "int32", stream=p, fill=1)
+        task = Task()
+        thread = threading.Timer(0, task.end, [RuntimeError("the scheduler died")])
+        thread.start()
+        if early:
+            thread.join()
+        with pytest.raises(RuntimeError, match="the scheduler died"):
+            dx.from_dlpack(x, stream=task.promise)
+        thread.join()
+        del x
+        drain()
+        assert sim.findings == []
+
+
 def test_a_promise_orders_cuda_memory_by_a_wait_of_the_host() -> None:
     with simulated_cuda() as sim:
         p, c = sim.stream(), sim.stream()
