@@ -50,6 +50,9 @@ dlx_cai_open(dlx_state *state, PyObject *x, const dlx_request *request,
         goto fail;
     }
     source->framework = "cuda_array_interface";
+    if (device_id < 0) { /* the interface does not say, and the library neither */
+        device_id = dlx_device_of_address((uintptr_t)address);
+    }
     source->flags = read_only ? DLPACK_FLAG_BITMASK_READ_ONLY : 0;
     source->view = (DLTensor){.data = (void *)(uintptr_t)address,
                               .device = {kDLCUDA, device_id},

@@ -191,3 +191,17 @@ dlx_context_of(dlx_gpu *gpu, dlx_stream stream, dlx_context **out, dlx_error *er
     }
     return dlx_context_primary(gpu, device_id, out, err);
 }
+
+int32_t
+dlx_device_of_address(uintptr_t address)
+{
+    enum { DEVICE_ORDINAL = 9 };
+    dlx_gpu *gpu;
+    int device = 0;
+    if (address == 0 || dlx_gpu_get(kDLCUDA, &gpu, NULL) != DLX_OK ||
+        gpu->call.pointer_get_attribute(&device, DEVICE_ORDINAL, address) !=
+            DLX_GPU_SUCCESS) {
+        return 0;
+    }
+    return device;
+}

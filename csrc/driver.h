@@ -134,6 +134,10 @@ void dlx_driver_describe(int32_t device_type, dlx_driver_info *out);
  * nothing. */
 int dlx_driver_presence(int32_t device_type);
 
+/* The CUDA device of memory, as the driver knows; 0 where it knows nothing of it. For
+ * protocols that do not say. Drives. */
+int32_t dlx_device_of_address(uintptr_t address);
+
 /* Load and initialise a driver now, once; later calls return at once. Not needed before
  * the functions below, which load at first need. Makes no context. Drives.
  * DLEXCHANGE_CUDA_DRIVER names another library for kDLCUDA (the simulated driver). */

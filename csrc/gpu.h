@@ -69,6 +69,8 @@ typedef void (*dlx_gpu_callback)(void *stream, int code, void *arg);
       NULL, optional)                                                                  \
     X(stream_get_device, (void *stream, int *device), "cuStreamGetDevice", 12080, "",  \
       "hipStreamGetDevice", optional)                                                  \
+    X(pointer_get_attribute, (void *out, int attribute, uintptr_t address),            \
+      "cuPointerGetAttribute", 4000, "", "hipPointerGetAttribute", optional)           \
     X(host_alloc, (void **memory, size_t nbytes, unsigned flags), "cuMemHostAlloc",    \
       2020, "", "hipHostMalloc", required)                                             \
     X(host_free, (void *memory), "cuMemFreeHost", 2000, "", "hipHostFree", required)   \

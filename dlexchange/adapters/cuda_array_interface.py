@@ -17,7 +17,7 @@ def read(x: Any) -> tuple[Any, ...]:
     Returns
     -------
     tuple
-        (address, shape, strides in elements or None, (code, bits), read-only, device,
+        (address, shape, strides in elements or None, (code, bits), read-only, device or -1,
         stream or None)
 
     Raises
@@ -76,15 +76,17 @@ def _read(x: Any, name: str) -> tuple[Any, ...]:
 
 
 def device_of(x: Any) -> int:
-    """Number of the CUDA device of an object, by what its library tells; else 0."""
+    """Number of the CUDA device of an object, by what its library tells; else -1."""
     device = getattr(x, "device", None)
+    if isinstance(device, int):
+        return device
     for name in ("id", "index", "device_id"):
         number = getattr(device, name, None)
         if isinstance(number, int):
             return number
     context = getattr(getattr(x, "gpu_data", None), "context", None)  # numba
-    number = getattr(getattr(context, "device", None), "id", 0)
-    return number if isinstance(number, int) else 0
+    number = getattr(getattr(context, "device", None), "id", None)
+    return number if isinstance(number, int) else -1
 
 
 def show(tensor: Any, stream: int | None) -> dict[str, Any]:

@@ -231,6 +231,14 @@ fake_host_alloc(void **memory, size_t nbytes, unsigned flags)
 }
 
 int
+fake_pointer_get_attribute(void *out, int attribute, uintptr_t address)
+{
+    (void)attribute;
+    *(int *)out = address == 0x1000 ? 1 : 0;
+    return fake_begin(DLX_CALL_pointer_get_attribute);
+}
+
+int
 fake_host_free(void *memory)
 {
     free(memory);

@@ -92,6 +92,23 @@ def test_interface_with_stream_none_says_that_nothing_is_pending(sim: Simulation
             assert t.ready_event.stream.handle == number
 
 
+def test_driver_says_on_which_device_the_memory_is(two_devices: Simulation) -> None:
+    class Stranger:
+        def __init__(self, device: int) -> None:
+            self.x = two_devices.array(4, stream=two_devices.stream(device), fill=1)
+            self.x.stream.synchronize()
+            self.__cuda_array_interface__ = {
+                "shape": (4,),
+                "typestr": "<f4",
+                "data": (self.x.data_ptr, False),
+                "version": 3,
+            }
+
+    for device in (0, 1):
+        with dx.from_dlpack(Stranger(device)) as t:
+            assert t.device == dx.Device.of(f"cuda:{device}")
+
+
 def test_interface_is_of_device_memory_and_of_open_tensors(sim: Simulation) -> None:
     np = pytest.importorskip("numpy")
     assert not hasattr(dx.from_dlpack(np.zeros(3)), "__cuda_array_interface__")
