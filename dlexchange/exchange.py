@@ -28,7 +28,7 @@ class Stats(NamedTuple):
     blocks: int
     """Managed tensors handed out and not yet deleted."""
     pushes: int
-    """Events recorded on one stream and waited for by another, for a hand-off."""
+    """Events recorded on one stream for another to wait for at once. A Tensor's is not counted."""
     elided: int
     """Hand-offs and waits that needed no driver call."""
     edges: int

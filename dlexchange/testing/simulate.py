@@ -79,6 +79,9 @@ def simulated_cuda(
 
     Notes
     -----
+    After the body its memory reads as zeros, also where ``await dx.host(x)`` copied to: look at
+    values inside.
+
     The library has the real one's name, so whoever loads ``libcuda.so.1`` in this process from
     now on gets the simulated one, after the body too: then it has no device. Child processes
     inherit ``DLEXCHANGE_CUDA_DRIVER``, which only dlexchange reads; set ``LD_LIBRARY_PATH`` or

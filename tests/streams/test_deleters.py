@@ -132,3 +132,20 @@ def test_in_a_forked_child(run: Run) -> None:
         """
     )
     assert "leaked 2" in done
+
+
+def test_of_a_host_copy_that_outlives_the_simulated_driver() -> None:
+    done = child.run(
+        """
+        import asyncio
+        import dlexchange as dx
+        from dlexchange.testing import simulated_cuda
+        with simulated_cuda() as sim:
+            copy = asyncio.run(dx.host(sim.array(4, fill=3)))
+            assert copy.tolist() == [3] * 4
+        assert copy.tolist() == [0] * 4  # as simulated_cuda says
+        del copy
+        print("ended")
+        """
+    )
+    assert "ended" in done
