@@ -16,6 +16,7 @@ dlx_consumer_refused(dlx_state *state, const char *consumer, const dlx_source *s
     const DLTensor *view = &source->view;
     if (PyErr_ExceptionMatches(PyExc_Exception) &&
         !PyErr_ExceptionMatches(PyExc_MemoryError) &&
+        !PyErr_ExceptionMatches(PyExc_ModuleNotFoundError) &&
         !PyErr_ExceptionMatches(state->ExchangeError)) {
         dlx_raise(
             state->ExchangeError,

@@ -9,6 +9,13 @@ says what may be done from where.
 # stage. `flow` moves requests, under one lock, and knows nothing of arrays. `message` and
 # `currents` alone touch the exchange.
 
+try:
+    import anyio as _anyio  # noqa: F401
+except ModuleNotFoundError:
+    raise ModuleNotFoundError(
+        "dlexchange.pipeline needs anyio: pip install anyio", name="anyio"
+    ) from None
+
 from .context import Context, Partial
 from .future import Future
 from .pipeline import Pipeline

@@ -19,8 +19,10 @@ def live(pipe: Pipeline, **options: Any) -> Iterator[Any]:
 
     It looks; no stage ever waits for it.
     """
-    from rich.live import Live
-
+    try:
+        from rich.live import Live
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("pipe.live() needs rich: pip install rich", name="rich") from None
     flow = pipe._running().flow
     with Live(get_renderable=lambda: table(pipe.name, flow), **options) as view:
         yield view

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support import child
 
 from dlexchange.pipeline import Pipeline
 
@@ -157,3 +158,32 @@ def test_a_future_that_is_told_twice_keeps_its_result() -> None:
         spin(future.done)
         future.finish()  # two last stages end at the same time: each tells that all is done
         assert future.result() == 7
+
+
+def test_what_has_to_be_installed_is_named() -> None:
+    said = child.run(
+        """
+        import sys
+        import dlexchange as dx
+        sys.modules.update(anyio=None, jax=None)
+        x = dx.wrap(bytearray(8))
+        for use in (lambda: __import__("dlexchange.pipeline"), lambda: dx.to_jax(x)):
+            try:
+                use()
+            except ModuleNotFoundError as error:
+                print(error)
+        del sys.modules["anyio"]
+        sys.modules["rich"] = None
+        from dlexchange.pipeline import Pipeline
+        pipe = Pipeline()
+        pipe.stage(lambda ctx, x: x)
+        with pipe.sync():
+            try:
+                pipe.live().__enter__()
+            except ModuleNotFoundError as error:
+                print(error)
+        """
+    )
+    assert said.splitlines()[0] == "dlexchange.pipeline needs anyio: pip install anyio"
+    assert "jax" in said.splitlines()[1]
+    assert said.splitlines()[2] == "pipe.live() needs rich: pip install rich"
