@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..device import DeviceType
 from ..errors import CopyError
-from . import Route, streams
+from . import Route
 from .fit import Needs
 from .info import Report, has_exchange_api
 
@@ -62,7 +62,10 @@ def current_stream(to: Any, device: Any) -> Any:
     """Return CuPy's current stream on a device, owned by CuPy's object."""
     import cupy
 
-    return streams.resolve(cupy.cuda.get_current_stream(device.id), device.type, device.id)
+    from .._core import Stream
+
+    stream = cupy.cuda.get_current_stream(device.id)
+    return Stream.from_handle(device, stream.ptr, owner=stream)
 
 
 @contextmanager
