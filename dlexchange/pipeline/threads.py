@@ -99,8 +99,13 @@ class Threads:
 
     def start(self) -> None:
         """Start the threads; `is_started` says when all are ready, or not to be so."""
-        for worker in self._workers:
-            worker.thread.start()
+        try:
+            for worker in self._workers:
+                worker.thread.start()
+        except RuntimeError:  # there is no thread to be had
+            for worker in self._workers:
+                worker.is_ended |= worker.thread.ident is None
+            raise
 
     @property
     def is_started(self) -> bool:

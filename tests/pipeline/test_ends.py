@@ -111,6 +111,31 @@ def test_parts_that_another_task_takes_are_waited_for(loop: str) -> None:
     assert taken == [7, 7]
 
 
+@LOOPS
+def test_where_no_thread_is_left_entering_fails_and_those_that_started_end(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = Pipeline()
+    pipe.stage(lambda ctx, x: x, name="a") >> pipe.stage(lambda ctx, x: x, name="b")
+    real = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name.endswith("/b"):
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="new thread"):
+            await pipe.__aenter__()
+
+    with nothing_left():
+        run(loop, main)
+        with pytest.raises(RuntimeError, match="new thread"):
+            pipe.sync().__enter__()
+
+
 def test_a_filter_that_is_the_last_to_work_lets_the_pipeline_be_left() -> None:
     gate = Gate()
     pipe = Pipeline()
