@@ -79,19 +79,18 @@ read_address(dlx_state *state, PyObject *value, void **out)
                : 0;
 }
 
-/* Read a tuple or list of `n` integers. */
+/* Read a tuple or list of `n` integers. Reading one may change a list. */
 static int
 read_integers(PyObject *value, Py_ssize_t n, int64_t *out)
 {
-    bool is_tuple = PyTuple_Check(value);
-    for (Py_ssize_t i = 0; i < n; i++) {
-        out[i] = PyLong_AsLongLong(is_tuple ? PyTuple_GET_ITEM(value, i)
-                                            : PyList_GET_ITEM(value, i));
-        if (out[i] == -1 && PyErr_Occurred()) {
-            return -1;
-        }
+    PyObject *items = PyList_Check(value) ? PyList_AsTuple(value) : Py_NewRef(value);
+    int status = items != NULL ? 0 : -1;
+    for (Py_ssize_t i = 0; status == 0 && i < n; i++) {
+        out[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(items, i));
+        status = out[i] == -1 && PyErr_Occurred() ? -1 : 0;
     }
-    return 0;
+    Py_XDECREF(items);
+    return status;
 }
 
 static int

@@ -28,6 +28,19 @@ def test_attributes_say_what_was_described():
     assert said.owner is owner
 
 
+def test_lists_that_change_while_they_are_read_are_read_as_they_were():
+    class Changing:
+        def __index__(self):
+            for changed in (shape, strides):
+                changed.clear()
+            return 2
+
+    shape, strides = [Changing()] + [3] * 7, []
+    assert describe(shape=shape).shape == (2,) + (3,) * 7
+    strides += [Changing()] + [1] * 7
+    assert describe(shape=(2,) * 8, strides=strides).strides == (2,) + (1,) * 7
+
+
 @pytest.mark.parametrize("ndim", [2, 12])
 def test_fields_are_not_kept_for_ever(ndim):
     shapes = [(257,) + (1,) * (ndim - 1) for _ in range(20)]
