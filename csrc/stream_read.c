@@ -46,7 +46,7 @@ read_integer(dlx_state *state, PyObject *object, DLDevice on, bool *vouched,
     return 0;
 }
 
-/* Objects of frameworks: dlexchange.stream.resolve knows them. */
+/* Objects of frameworks: dlexchange.adapters.streams.resolve knows them. */
 static int
 read_object(dlx_state *state, PyObject *object, DLDevice on, bool *vouched,
             dlx_stream_ref *out)

@@ -65,7 +65,7 @@ ADAPTERS = {
 
 
 class Route(NamedTuple):
-    """How the core reads a type. The fields are those `entry_fill` of consume.c reads."""
+    """How the core reads a type. The fields are those `entry_fill` of type_cache.c reads."""
 
     route: str
     framework: str
@@ -119,7 +119,7 @@ def _exports_its_own_way(cls: type) -> bool:
     return False
 
 
-#: Routes that are in C; the numbers are `dlx_consumer` of produce.h.
+#: Routes that are in C; the numbers are `dlx_consumer` of source.h.
 _IN_C = {"dlexchange": 0, "numpy": 1, "torch": 2, "jax": 3}
 
 
