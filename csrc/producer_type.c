@@ -181,6 +181,7 @@ static PyMethodDef methods[] = {
                " copy=None)\n--\n\n"
                "Export the memory as a DLPack capsule (versioned where `max_version`\n"
                "allows it), behind all pending work.")},
+    DLX_ARRAY_METHOD,
     {"__dlpack_device__", producer_dlpack_device, METH_NOARGS,
      PyDoc_STR("__dlpack_device__($self, /)\n--\n\nReturn (device_type, device_id).")},
     {NULL, NULL, 0, NULL},

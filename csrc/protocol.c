@@ -9,6 +9,7 @@
 #include "capsule.h"
 #include "mutant.h"
 #include "order.h"
+#include "produce.h"
 #include "raise.h"
 #include "tensor.h"
 
@@ -336,4 +337,39 @@ fail:
     Py_XDECREF(shape);
     Py_XDECREF(strides);
     return result;
+}
+
+/* What numpy asks where the other two cannot show the memory: it would make an array of
+ * one object otherwise. */
+PyObject *
+dlx_array_method(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                 PyObject *kwnames)
+{
+    dlx_state *state = dlx_the_state;
+    dlx_request request = {.copy = -1, .consumer = DLX_TO_NUMPY};
+    PyObject *dtype = nargs > 0 ? args[0] : NULL, *copy = NULL;
+    const dlx_keyword known[] = {{state->names.dtype, &dtype},
+                                 {state->names.copy, &copy}};
+    if (nargs > 1) {
+        PyErr_SetString(PyExc_TypeError,
+                        "__array__ takes one positional argument, dtype");
+        return NULL;
+    }
+    if (dlx_keywords_read("__array__", args + nargs, kwnames, known, 2) < 0 ||
+        dlx_copy_read(copy, &request.copy) < 0) {
+        return NULL;
+    }
+    PyObject *array = dlx_hand_off(state, self, &request);
+    if (array == NULL || dtype == NULL || dtype == Py_None) {
+        return array;
+    }
+    PyObject *cast = PyObject_CallMethod(array, "astype", "OssOO", dtype, "K", "unsafe",
+                                         Py_True, Py_False);
+    if (cast != NULL && cast != array && request.copy == 0) {
+        dlx_raise(state->CopyError, "dtype %R needs a copy, and copy=False forbids it",
+                  dtype);
+        Py_CLEAR(cast);
+    }
+    Py_DECREF(array);
+    return cast;
 }

@@ -48,6 +48,14 @@ PyObject *dlx_tensor_dlpack(PyObject *self, PyObject *const *args, Py_ssize_t na
                             PyObject *kwnames);
 PyObject *dlx_tensor_dlpack_device(PyObject *self, PyObject *unused);
 PyObject *dlx_tensor_array_interface(PyObject *self, void *closure);
+PyObject *dlx_array_method(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                           PyObject *kwnames); /* of any producer */
+#define DLX_ARRAY_METHOD                                                       \
+    {"__array__", (PyCFunction)(void (*)(void))dlx_array_method,               \
+     METH_FASTCALL | METH_KEYWORDS,                                            \
+     PyDoc_STR("__array__($self, dtype=None, *, copy=None)\n--\n\n"            \
+               "Return a numpy array, as ``to_numpy`` does, where numpy asks " \
+               "for one.")}
 int dlx_tensor_getbuffer(PyObject *self, Py_buffer *buffer, int flags);
 void dlx_tensor_releasebuffer(PyObject *self, Py_buffer *buffer);
 

@@ -329,3 +329,50 @@ def test_numpy_array_is_based_on_the_object_itself():
     array, tensor = np.arange(3.0), torch.arange(3.0)
     assert dx.to_numpy(array).base is array
     assert dx.to_numpy(tensor).base is tensor
+
+
+# ---- what numpy makes of ours ------------------------------------------------------------------
+
+
+class Described(dx.Producer):
+    def __init__(self, memory, dtype):
+        self.memory, self.dtype = memory, dtype
+
+    def __dlexchange__(self):
+        return dx.Description(self.memory.ctypes.data, self.memory.shape, self.dtype)
+
+
+def of_bfloat16(kind):
+    memory = np.array([1, 2, 3], ml_dtypes.bfloat16)
+    return dx.from_dlpack(memory) if kind == "Tensor" else Described(memory, "bfloat16")
+
+
+each_kind = pytest.mark.parametrize("kind", ["Tensor", "Producer"])
+
+
+@each_kind
+def test_numpy_makes_an_array_of_what_no_buffer_can_say(kind):
+    x = of_bfloat16(kind)
+    shared = np.asarray(x, copy=False)
+    assert (shared.dtype, shared.tolist()) == (ml_dtypes.bfloat16, [1, 2, 3])
+    copied = np.array(x)
+    shared[0] = 7
+    assert copied.tolist() == [1, 2, 3]
+    assert np.asarray(x, dtype=np.float32).tolist() == [7, 2, 3]
+    assert np.stack([x, x]).shape == (2, 3)
+
+
+@each_kind
+def test_conversion_that_numpy_was_forbidden_is_refused(kind):
+    with pytest.raises(ValueError, match=r"float32.* needs a copy"):
+        np.asarray(of_bfloat16(kind), dtype=np.float32, copy=False)
+
+
+@each_kind
+def test_keywords_of_the_array_method_are_numpys(kind):
+    x = of_bfloat16(kind)
+    assert x.__array__(np.float64, copy=True).tolist() == [1, 2, 3]
+    assert x.__array__(dtype=None).dtype == ml_dtypes.bfloat16
+    for wrong in (lambda: x.__array__(None, None), lambda: x.__array__(order="C")):
+        with pytest.raises(TypeError, match="__array__"):
+            wrong()

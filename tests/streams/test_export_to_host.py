@@ -57,6 +57,16 @@ def test_copy_of_memory_that_the_host_reads_waits_for_the_pending_work(
     assert dx.stats().host_waits == waits + 1
 
 
+def test_numpy_gets_the_pending_values_where_it_may_copy_and_else_a_clear_no(
+    sim: Simulation,
+) -> None:
+    p = sim.stream()
+    t = dx.from_dlpack(sim.array(4, "int32", stream=p, fill=7), stream=p)
+    with pytest.raises(dx.CopyError, match="on a device"):
+        np.asarray(t)
+    assert np.array(t, copy=True).tolist() == [7] * 4
+
+
 def test_export_to_a_third_device_is_refused(two_devices: Simulation) -> None:
     t = dx.from_dlpack(two_devices.array(4, stream=two_devices.stream(), fill=1))
     with pytest.raises(dx.ExchangeError, match=r"cannot be exported to \(2, 1\)"):
