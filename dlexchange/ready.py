@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
 from . import _core
@@ -160,8 +160,8 @@ class _HostCompletion:
         os.eventfd_write(self._fd, 1)
 
 
-async def host(x: Any) -> Any:
-    """Return the values of `x` on the host, as numpy arrays, copied asynchronously.
+def host(x: Any) -> Coroutine[Any, Any, Any]:
+    """Start to copy `x` to the host; awaited, it returns the values as numpy arrays.
 
     Parameters
     ----------
@@ -183,15 +183,18 @@ async def host(x: Any) -> Any:
 
     Synchronization
     ---------------
-    Each copy runs on a stream of ours behind the work that makes the array; the event loop
-    is never blocked.
+    Each copy runs on a stream of ours behind the work that makes the array, on the stream
+    that is current when this is called; the event loop is never blocked.
 
     Ownership
     ---------
     A copy in flight keeps its source and destination until it is done, cancelled or not.
     """
     pending: list[Awaitable[Any]] = []
-    made = map_tree(lambda leaf: _start(leaf, pending), x)
+    return _arrive(map_tree(lambda leaf: _start(leaf, pending), x), pending)
+
+
+async def _arrive(made: Any, pending: list[Awaitable[Any]]) -> Any:
     for copy in pending:
         await copy
     return map_tree(lambda leaf: leaf.finish() if isinstance(leaf, _OnItsWay) else leaf, made)

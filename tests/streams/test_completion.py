@@ -230,6 +230,21 @@ class Box:
 
 
 @LOOPS
+def test_host_asks_for_the_current_stream_when_it_is_called(sim: Simulation, loop: str) -> None:
+    p = sim.stream()
+    framework = sim.framework("exchange_api")
+    with framework.use_stream(p):
+        x = framework.array(4, "int32", fill=7)
+        copied = dx.host(x)
+
+    async def wait() -> list[int]:
+        values: list[int] = (await copied).tolist()
+        return values
+
+    assert run(loop, wait) == [7] * 4
+
+
+@LOOPS
 def test_host_copies_trees(any_sim: Simulation, loop: str) -> None:
     np = pytest.importorskip("numpy")
     sim = any_sim
