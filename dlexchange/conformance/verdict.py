@@ -41,11 +41,6 @@ class Verdict:
     snippet: str = ""
     confirmed: bool | None = None
 
-    @property
-    def reproduced(self) -> bool:
-        """Whether its snippet showed the failure outside this suite."""
-        return self.confirmed is True
-
     def as_json(self) -> dict[str, Any]:
         """Without the fields that say nothing."""
         return {k: v for k, v in asdict(self).items() if v not in ("", None)}
