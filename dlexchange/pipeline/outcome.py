@@ -105,11 +105,11 @@ class Results:
     def __init__(
         self, engine: Engine, begin: Callable[[Any], Request], xs: Any, inflight: int
     ) -> None:
+        self._pending: deque[Request] = deque()  # first: the destructor looks at it
         self._engine = engine
         self._begin = begin
         self._xs = _Source(xs)
         self._inflight = inflight
-        self._pending: deque[Request] = deque()
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self

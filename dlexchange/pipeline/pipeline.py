@@ -103,7 +103,8 @@ class Pipeline:
         framework : str, module or type
             Give it arrays of this framework. Default: as the stage before it made them.
         copy : bool
-            Copy arrays of another device to this one. Default: refuse them.
+            Copy arrays of another device to this one. Default: refuse them. Arrays of the host
+            come as they are.
 
         Returns
         -------
@@ -376,6 +377,8 @@ class Pipeline:
         engine = self._running()
         for name in _OPTIONS & params.keys():
             raise TypeError(f"{name}= is no option of this call, nor a name for a parameter")
+        if room is not None and room < 1:
+            raise ValueError(f"buffer must be at least 1, not {room}")
         waker = make_waker()
         request = Request(_site(), waker, params=params, room=room)
         if listener is not None and self._listener is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -69,6 +70,21 @@ def test_an_option_that_a_call_does_not_take_is_no_parameter(option: str) -> Non
     ask = asks_here(lambda p: list(p.map([1], **{option: None})))
     with pytest.raises(TypeError, match=f"{option}= is no option"):
         ask(failing())
+
+
+def test_a_buffer_without_room_is_refused() -> None:
+    with pytest.raises(ValueError, match="buffer must be at least 1"):
+        asks_here(lambda p: list(p.stream(1, buffer=0)))(failing())
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_cannot_be_iterated_cannot_be_mapped() -> None:
+    async def ask(pipe: Pipeline) -> None:
+        pipe.map(3)
+
+    with pytest.raises(TypeError, match="not iterable"):
+        asks_in_a_loop(ask)(failing())
+    gc.collect()
 
 
 def test_asked_without_an_event_loop_it_says_how() -> None:
