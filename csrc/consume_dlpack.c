@@ -182,6 +182,9 @@ dlx_dlpack_open(dlx_state *state, dlx_entry known, PyObject *x,
     if (!known.ignores_stream && ask_device(state, x, &device) < 0) {
         goto fail;
     }
+    if (known.torch_guards && dlx_device_is_host(device.device_type)) {
+        device.device_type = kDLCPU; /* pinned; its capsules are of plain memory */
+    }
     if (device.device_type != kDLCPU &&
         dlx_order_before_dlpack(state, &known, x, device, request, source, &stream) <
             0) {
@@ -200,6 +203,10 @@ dlx_dlpack_open(dlx_state *state, dlx_entry known, PyObject *x,
     }
     if (resolved != NULL) {
         source->flags |= DLPACK_FLAG_BITMASK_IS_COPIED;
+    }
+    if (known.torch_guards && dlx_torch_note_pinned(x, request, source) < 0) {
+        dlx_source_close(source);
+        goto fail;
     }
     status = 0;
 fail:

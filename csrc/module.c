@@ -156,6 +156,8 @@ static PyMethodDef functions[] = {
      PyDoc_STR("Make a C exchange API for tvm-ffi.")},
     {"_torch_locate", dlx_torch_locate, METH_O,
      PyDoc_STR("Find torch's lazy bits by specimens; see torch.h.")},
+    {"_torch_watch_pinned", dlx_torch_watch_pinned, METH_O,
+     PyDoc_STR("Ask this function of torch's host tensors; see torch.h.")},
     {"_legacy_capsule", dlx_adapt_legacy_capsule, METH_O,
      PyDoc_STR("For adapters: a legacy capsule of a Tensor, also of a read-only one.")},
     {"_buffer_address", buffer_address, METH_O,

@@ -83,6 +83,8 @@ consumes_on_host(const dlx_request *request, const dlx_order *order, DLDevice de
 {
     bool is_named = request->stream != NULL && !order->vouched;
     return request->consumer == DLX_TO_NUMPY ||
+           (request->consumer == DLX_TO_TENSOR && request->copy == 1 &&
+            dlx_device_is_host(device.device_type)) ||
            (request->consumer == DLX_TO_TORCH &&
             (is_outside(order) ||
              (dlx_device_is_host(device.device_type) && !is_named)));

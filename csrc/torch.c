@@ -25,6 +25,8 @@ static struct {
     Py_ssize_t autograd_at; /* in the TensorImpl: NULL where autograd knows nothing */
 } guard;
 
+static PyObject *pinned_on; /* NULL: this torch has no GPU */
+
 static inline const char *
 impl_of(PyObject *x)
 {
@@ -124,6 +126,36 @@ open_resolved(dlx_state *state, const DLPackExchangeAPI *api, PyObject *x,
     return status;
 }
 
+PyObject *
+dlx_torch_watch_pinned(PyObject *module, PyObject *callable)
+{
+    (void)module;
+    Py_XSETREF(pinned_on, Py_NewRef(callable));
+    Py_RETURN_NONE;
+}
+
+int
+dlx_torch_note_pinned(PyObject *x, const dlx_request *request, dlx_source *source)
+{
+    int type, id, status = 0;
+    if (pinned_on == NULL || request->consumer == DLX_TO_TORCH ||
+        source->view.device.device_type != kDLCPU) {
+        return 0;
+    }
+    PyObject *device = PyObject_CallOneArg(pinned_on, x);
+    if (device == NULL) {
+        return -1;
+    }
+    if (device != Py_None) {
+        status = PyArg_ParseTuple(device, "ii", &type, &id) ? 0 : -1;
+    }
+    if (device != Py_None && status == 0) {
+        source->view.device = (DLDevice){(DLDeviceType)type, id};
+    }
+    Py_DECREF(device);
+    return status;
+}
+
 /* torch raises RuntimeError for sparse, meta, quantised and other tensors that have no
  * strided memory; the protocol's word is BufferError. */
 static int
@@ -172,6 +204,10 @@ dlx_torch_open(dlx_state *state, const DLPackExchangeAPI *api, PyObject *x,
             state->ExchangeError,
             "torch tensor has elements but no memory (a zero tensor of autograd, or "
             "freed storage); make it real first, for example with x.clone()");
+        return -1;
+    }
+    if (dlx_torch_note_pinned(x, request, source) < 0) {
+        dlx_source_close(source);
         return -1;
     }
     return 0;

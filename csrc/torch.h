@@ -37,4 +37,13 @@ DLX_GIVE PyObject *dlx_torch_make(dlx_state *state, const dlx_request *request,
  * an error set. */
 DLX_GIVE PyObject *dlx_torch_locate(PyObject *module, PyObject *specimens);
 
+/* What tells of a host tensor the pinned device (type, number) whose current stream may
+ * be writing it, or None: from a torch that has a GPU, whose own table calls pinned
+ * memory plain. Returns None. */
+DLX_GIVE PyObject *dlx_torch_watch_pinned(PyObject *module, PyObject *pinned_on);
+
+/* Call the memory of the host tensor `x` pinned where torch says so. To torch itself it
+ * stays what its table says. 0, or -1 with an error set. */
+int dlx_torch_note_pinned(PyObject *x, const dlx_request *request, dlx_source *source);
+
 #endif

@@ -38,6 +38,8 @@ class Needs(NamedTuple):
     """True where the consumer copies host memory in every case."""
 
 
+#: To a consumer with streams this is host memory, once it is complete.
+_PINNED = (DeviceType.CUDA_HOST, DeviceType.ROCM_HOST)
 #: Has a framework work on a Stream (None: its current one) in the body, and yields it:
 #: ``on_stream(to, device, stream)``.
 OnStream = Callable[[Any, Any, Any], AbstractContextManager[Any]]
@@ -124,10 +126,12 @@ def _reach(
     vouched = isinstance(stream, int) and stream == -1
     tensor: Tensor
     device = None if on_stream is None else device_of(x)
-    if device is None or device.type == DeviceType.CPU:
+    if device is not None and device.type == DeviceType.CUDA_MANAGED:
+        device = Device(int(DeviceType.CUDA), device.id)
+    if device is None or device.type in (DeviceType.CPU, *_PINNED):
         x = tensor = _core().from_dlpack(x, stream=-1 if vouched else None, copy=copy)
-        if on_stream is None and needs_host(tensor):
-            tensor = on_host(tensor, copy)
+        if needs_host(tensor) if on_stream is None else tensor.device.type in _PINNED:
+            x = tensor = on_host(tensor, copy)
         device = tensor.device
     named = None if vouched else stream
     if on_stream is None or device.type == DeviceType.CPU:

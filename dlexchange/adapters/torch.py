@@ -6,6 +6,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from ..device import DeviceType
 from . import Route, streams
 from .info import Report, has_exchange_api
 
@@ -25,10 +26,28 @@ def classify(cls: type) -> Route | None:
     if torch is None or not issubclass(cls, torch.Tensor):
         return None
     api = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
+    if torch.backends.cuda.is_built():
+        watch_pinned(torch)
     if api is None or cls not in (torch.Tensor, torch.nn.Parameter):
-        return Route("dlpack", "torch", torch_guards=True)
+        return Route("dlpack", "torch", api, torch_guards=True)
     locate_lazy_bits()
     return Route("torch", "torch", api)
+
+
+def watch_pinned(torch: Any) -> None:
+    """Let the core ask which host tensors are pinned: a stream may still be writing those.
+
+    Pinned memory is of no device, so the current one's current stream is waited for.
+    """
+    from .._core import _torch_watch_pinned
+
+    cuda = torch.cuda
+    kind = int(DeviceType.ROCM_HOST if torch.version.hip else DeviceType.CUDA_HOST)
+
+    def pinned_on(x: Any) -> tuple[int, int] | None:
+        return (kind, cuda.current_device()) if cuda.is_initialized() and x.is_pinned() else None
+
+    _torch_watch_pinned(pinned_on)
 
 
 def current_stream(to: Any, device: Any) -> Any:

@@ -121,6 +121,25 @@ def test_copy_is_cupys_own_on_the_named_stream(sim: Simulation, cupy: CuPy) -> N
         assert y.tolist(stream=c) == [3] * 4
 
 
+def test_pinned_memory_is_the_hosts_to_cupy(sim: Simulation, cupy: CuPy) -> None:
+    import numpy as np
+
+    sim.set_device()
+    p, address = sim.stream(), sim.pinned_word()
+    cupy.asarray = np.array
+
+    class Pinned(dx.Producer):
+        def __dlexchange__(self) -> dx.Description:
+            stream = dx.Stream.from_handle("cuda:0", p.handle, p)
+            return dx.Description(address, (8,), "uint8", device=(3, 0), stream=stream)
+
+    sim.driver("cuMemsetD8Async", address, 7, 8, p.handle)
+    with pytest.raises(dx.CopyError, match="device memory only"):
+        dx.to_cupy(Pinned())
+    sim.driver("cuMemsetD8Async", address, 9, 8, p.handle)
+    assert dx.to_cupy(Pinned(), copy=True).tolist() == [9] * 8
+
+
 def test_stage_makes_its_stream_cupys_current_one(sim: Simulation, cupy: CuPy) -> None:
     stream = dx.Stream.create("cuda:0")
     currents = Currents(stream)

@@ -11,6 +11,7 @@ from dlexchange.testing import drain, simulated_cuda
 from support.torch_on_cuda import install
 
 with simulated_cuda() as sim:
+    sim.set_device()
     torch = install(sim)
     p, c = sim.stream(), sim.stream()
     x = torch.array(4, "int32", stream=p, fill=7)
@@ -61,3 +62,39 @@ def test_a_lazy_tensor_on_a_device_is_copied_once() -> None:
     del x, y
 """
     )
+
+
+_PINNED = """
+    import asyncio, ctypes, numpy as np
+    q = torch.pinned(4)
+    ctypes.memset(q.data_ptr, 1, 4)
+    if {subclass}:
+        q.__class__ = type("Mine", (torch.Tensor,), {{}})
+    sim.driver("cuMemsetD8Async", q.data_ptr, 7, 4, p.handle)  # a copy to it, not waited for
+    waits = dx.stats().host_waits
+
+    async def ready(x):
+        await dx.ready(x)
+
+    values = {values}
+    assert values.tolist() == [7] * 4, values
+    assert dx.stats().host_waits - waits == {waits}
+    del q, values
+"""
+
+
+@pytest.mark.parametrize("subclass", [False, True])
+@pytest.mark.parametrize(
+    ("values", "waits"),
+    [
+        ("dx.to_numpy(q)", 1),
+        ("dx.to_numpy(q, copy=True)", 1),
+        ("dx.to_numpy(dx.from_dlpack(q))", 1),
+        ("dx.to_numpy(dx.from_dlpack(q, copy=True))", 1),
+        ("asyncio.run(dx.host(q))", 0),
+        ("asyncio.run(ready(q)) or np.from_dlpack(dx.from_dlpack(q, stream=-1))", 0),
+    ],
+)
+def test_pinned_tensor_is_waited_for(values: str, waits: int, subclass: bool) -> None:
+    pytest.importorskip("numpy")
+    _in_child(_PINNED.format(values=values, waits=waits, subclass=subclass))

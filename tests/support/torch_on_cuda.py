@@ -5,13 +5,17 @@ Tensors speak the C exchange API; what of torch's Python the adapter calls is as
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from contextlib import AbstractContextManager
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from dlexchange.adapters import torch as adapter
+from dlexchange.device import DeviceType
 from dlexchange.testing import Simulation
+from dlexchange.testing import dlpack_structs as dl
+from dlexchange.testing.arrays import DTYPES
 
 __all__ = ["install"]
 
@@ -32,7 +36,22 @@ def install(sim: Simulation) -> Any:
     framework = sim.framework("exchange_api", "torch")
 
     class Tensor(framework.array_type):  # type: ignore[name-defined, misc]
-        requires_grad = is_lazy = False
+        requires_grad = is_lazy = pinned = False
+
+        def is_pinned(self) -> bool:
+            return self.pinned
+
+        def describe(self, tensor: dl.Tensor) -> None:
+            super().describe(tensor)
+            if self.pinned:  # torch's table calls it plain memory, and __dlpack_device__ does not
+                tensor.device_type, tensor.device_id = int(DeviceType.CPU), 0
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return (int(DeviceType.CUDA_HOST), 0) if self.pinned else super().__dlpack_device__()
+
+        def __dlpack__(self, *, stream: int | None = -1, **options: Any) -> Any:
+            assert not self.pinned or stream in (None, -1), "stream should be None on cpu."
+            return super().__dlpack__(stream=stream, **options)
 
         def is_conj(self) -> bool:
             return self.is_lazy
@@ -52,17 +71,29 @@ def install(sim: Simulation) -> Any:
         def clone(self) -> Any:
             return self.copy()
 
+    def pinned(nbytes: int) -> Tensor:
+        address = ctypes.c_uint64()
+        with sim.on_device(0):
+            sim.driver("cuMemHostAlloc", ctypes.byref(address), nbytes, 0)
+        streams = [framework.current_stream()]
+        made = Tensor((nbytes,), DTYPES["uint8"], address.value, 0, streams=streams, release=None)
+        made.pinned = True
+        return made
+
     def use(stream: _Stream) -> AbstractContextManager[Any]:
         return framework.use_handle(stream.cuda_stream or 1, stream.device_index)
 
     module: Any = ModuleType("torch")
     Tensor.__module__ = "torch"
     module.Tensor = framework.array_type = Tensor
-    module.array = framework.array
+    module.array, module.pinned = framework.array, pinned
+    module.version = SimpleNamespace(hip=None)
+    module.backends = SimpleNamespace(cuda=SimpleNamespace(is_built=lambda: True))
     module.nn = ModuleType("torch.nn")
     module.nn.Parameter = type("Parameter", (Tensor,), {})
     module.cuda = ModuleType("torch.cuda")
     module.cuda.stream = use
+    module.cuda.is_initialized, module.cuda.current_device = lambda: True, lambda: 0
     module.cuda.ExternalStream = _external
     module.cuda.default_stream = lambda device: _Stream(0, device)
     sys.modules["torch"] = module
