@@ -27,8 +27,8 @@ class Mutant(NamedTuple):
     arguments: str = ""
 
 
-REQUESTS, ENDS, DEVICES, R000, R004 = (
-    f"pipeline.test_{name}" for name in ("requests", "ends", "devices", "r000", "r004")
+REQUESTS, ENDS, DEVICES, R000, R004, PROMISES = (
+    f"pipeline.test_{name}" for name in ("requests", "ends", "devices", "r000", "r004", "promises")
 )
 STORM = f"{REQUESTS}:test_every_request_has_exactly_one_outcome_whenever_it_is_cancelled"
 
@@ -46,6 +46,20 @@ MUTANTS = [
         "types.SimpleNamespace(_park=lambda tensor: None)",
         f"{R004}:test_r004_10_a_slow_consumer_does_not_serialise_the_producer",
         "sim",
+    ),
+    Mutant(
+        "the wait for a promise",
+        "message.promise_of",
+        "lambda tensor: None",
+        f"{PROMISES}:test_r004_11_what_comes_out_has_its_values",
+        "'asyncio', True",
+    ),
+    Mutant(
+        "the error of a promise",
+        "promises._own",
+        "lambda error: None",
+        f"{PROMISES}:test_r004_11_a_promise_that_fails_ends_its_request_with_its_error",
+        "'asyncio', True, True, False",
     ),
     Mutant(
         "the wait of lookahead",
@@ -161,11 +175,13 @@ MUTANTS = [
 CHILD = """
 import anyio, importlib, os, sys, types
 import dlexchange as dx
-import pipeline.conftest, pipeline.support
-from dlexchange.pipeline import context, currents, flow, inbox, message, outcome, request, runner
+import pipeline.conftest, pipeline.support, support.promises
+from dlexchange.pipeline import context, currents, flow, inbox, message, outcome, promises
+from dlexchange.pipeline import request, runner
 from dlexchange.testing import simulated_cuda
 
-pipeline.support.PATIENCE = 2.0
+pipeline.support.PATIENCE = support.promises.PATIENCE = 2.0
+support.promises.register()
 pipeline.conftest.start_the_reaper()
 start, finish, cancel_scope = flow.Flow._start, flow.Flow._finish_idle, anyio.CancelScope
 

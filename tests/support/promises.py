@@ -17,6 +17,8 @@ from dlexchange.backends import Promise, PromiseBackend
 from dlexchange.testing import drain
 
 DEVICE_TYPE = 17
+PATIENCE = 60.0
+"""Seconds after which a hang is a failure."""
 
 
 class Task:
@@ -44,7 +46,7 @@ class Task:
     def wait(self) -> None:
         if not self.ended.is_set():
             self.waiters.append(threading.current_thread().name)
-            assert self.ended.wait(60)
+            assert self.ended.wait(PATIENCE)
         if self.error is not None:
             raise self.error
 
@@ -86,9 +88,13 @@ class Scheduler(PromiseBackend):
         destination[:] = ctypes.string_at(address, len(destination))
 
 
+def register() -> None:
+    backends.register(Scheduler(DEVICE_TYPE, "scheduler"))
+
+
 @pytest.fixture
 def scheduler() -> Iterator[None]:
-    backends.register(Scheduler(DEVICE_TYPE, "scheduler"))
+    register()
     yield
     gc.collect()
     drain()
