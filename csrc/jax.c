@@ -199,6 +199,9 @@ make_on_device(dlx_state *state, const dlx_request *request, dlx_source *source)
         result = make_in_python(state, make, request, source);
         Py_DECREF(make);
     }
+    if (result == NULL) {
+        dlx_consumer_refused(state, "jax", source);
+    }
     return result;
 }
 

@@ -78,6 +78,14 @@ def test_warps_null_stream_is_the_legacy_stream(sim: Simulation, warp: Any) -> N
     assert dx.convert(x, "warp").stream.handle == 1
 
 
+def test_jax_without_that_device_refuses_its_memory(sim: Simulation) -> None:
+    pytest.importorskip("jax")
+    x = sim.array(4, "int32", stream=sim.stream(), fill=3, speaks="dlpack")
+    with pytest.raises(dx.ExchangeError, match="jax refused") as error:
+        dx.to_jax(x)
+    assert "backend" in str(error.value.__cause__)
+
+
 def test_cupys_current_stream_is_asked_in_c() -> None:
     pytest.importorskip("cupy")
     done = child.run(
