@@ -1,8 +1,9 @@
-"""The way back: the return edge against torch's ``record_stream``, nothing, and a host wait.
+"""The way back: the ordered release against torch's ``record_stream``, nothing, and a host wait.
 
 The consumer's kernel still reads when the producer lets go of the memory. Shown are the host's
-time in the release, the wall time, and the memory that torch had to take from the device: after
-an edge the allocator may use the memory again at once, in stream order.
+time in the release, the wall time, and the memory that torch had to take from the device. torch
+does not tell which stream its memory is of, so ours is parked until the kernel is done; after
+an edge the allocator could use it again at once, in stream order.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from benchmarks import timing
 from benchmarks.gpu.machine import Machine
 
-EDGE, RECORD_STREAM = "return edge (dlexchange)", "record_stream"
+ORDERED, RECORD_STREAM = "ordered release (dlexchange)", "record_stream"
 NOTHING, HOST_WAIT = "nothing: a race", "device-wide synchronisation"
 ELEMENTS = 16 << 20
 
@@ -37,7 +38,7 @@ def run(
         return y
 
     ways: dict[str, tuple[Callable[[Any], Any], Callable[[], None]]] = {
-        EDGE: (consumer.ours, lambda: None),
+        ORDERED: (consumer.ours, lambda: None),
         RECORD_STREAM: (noted, lambda: None),
         NOTHING: (pushed, lambda: None),
         HOST_WAIT: (pushed, machine.synchronize),

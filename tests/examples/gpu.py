@@ -1,4 +1,4 @@
-"""torch makes an image on a GPU, CuPy blurs it, each on its own stream; the host never waits.
+"""torch makes an image on a GPU, CuPy blurs it, each on its own stream.
 
 Run: python tests/examples/gpu.py (needs a GPU, torch and CuPy)
 """
@@ -46,7 +46,8 @@ async def main() -> None:
         image = x @ x / 1024
         wanted = ((image[:-1] + image[1:]) / 2).cpu().numpy()
         assert abs(got - wanted).max() < 1e-5
-    print("images", len(results), "as torch alone; host waits", dx.stats().host_waits - waits)
+    waits = dx.stats().host_waits - waits  # of a stage two steps ahead of its stream, for that
+    print("images", len(results), "as torch alone; host waits", waits)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def test_cuda_core_and_numba_keep_order_on_the_simulated_driver() -> None:
 
 
 @pytest.mark.gpu
-def test_torch_and_cupy_on_a_gpu_without_a_host_wait() -> None:
+def test_torch_and_cupy_on_a_gpu_make_what_torch_alone_does() -> None:
     need("torch", "cupy", "anyio")
     import torch
 
