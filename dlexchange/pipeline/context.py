@@ -104,5 +104,9 @@ class Context:
     def _begin(self, request: Request, part: Part | None) -> None:
         self._request, self.part, self._thread = request, part, threading.get_ident()
 
+    def _go_on(self) -> None:
+        """Be of the thread that does the next step: without parallelism, of whoever waits."""
+        self._thread = threading.get_ident()
+
     def _end(self) -> None:
         self._request = self.part = None

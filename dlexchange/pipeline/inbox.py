@@ -89,6 +89,11 @@ class Inbox:
                 self._is_idle = True
             self._bell.acquire()
 
+    def take_now(self) -> Any:
+        """Return the next item; None where there is none. The lock is not held."""
+        with self._guard.lock:
+            return self.items.popleft() if self.items else None
+
     def _ring(self) -> None:
         if self._is_idle:
             self._is_idle = False

@@ -72,7 +72,7 @@ class Inline:
         """Raise where a request could only deadlock."""
         if os.getpid() != self.pid:
             raise RuntimeError("a pipeline does not survive a fork: enter it in the child")
-        if self._turn.locked() and self._thread == threading.get_ident():
+        if self._thread == threading.get_ident():
             raise RuntimeError(
                 "a stage, or the callback of a future, cannot ask its own pipeline: its thread "
                 "would wait for itself"
@@ -120,7 +120,6 @@ class Inline:
 
     def _step(self) -> bool:
         with self._turn:
-            self._thread = threading.get_ident()
             if self._run is None:
                 self._run = self._next()
             if self._run is None:
@@ -130,8 +129,9 @@ class Inline:
 
     def _next(self) -> _Run | None:
         for stage, inbox in reversed(list(self.flow.inboxes.items())):
-            if inbox.items:
-                request, messages, part = inbox.take()
+            item = inbox.take_now()
+            if item is not None:
+                request, messages, part = item
                 return _Run(
                     stage, request, part, self._runners[stage].steps(request, messages, part)
                 )
@@ -141,6 +141,7 @@ class Inline:
         run = self._run
         assert run is not None
         runner = self._runners[run.stage]
+        self._thread = threading.get_ident()
         runner.enter()
         try:
             next(run.steps)
@@ -156,3 +157,4 @@ class Inline:
             self.flow.failed(run.request, run.stage, error)
         finally:
             runner.leave()
+            self._thread = 0

@@ -157,6 +157,7 @@ class Runner:
                     )
                 del said
                 yield
+                self.context._go_on()
                 self._begin_step(self.context._now())
                 self.context.checkpoint()
                 self._keep_ahead()

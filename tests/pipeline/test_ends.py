@@ -6,6 +6,7 @@ import concurrent.futures
 import threading
 import traceback
 import weakref
+from collections import deque
 from typing import Any
 
 import anyio
@@ -134,6 +135,44 @@ def test_where_no_thread_is_left_entering_fails_and_those_that_started_end(
         run(loop, main)
         with pytest.raises(RuntimeError, match="new thread"):
             pipe.sync().__enter__()
+
+
+def test_without_parallelism_nobody_waits_for_what_another_thread_cancels() -> None:
+    pipe = Pipeline(parallel=False)
+    stage = pipe.stage(lambda ctx, x: x, name="same")
+    with pipe.sync() as p:
+        flow = pipe._engine.flow
+
+        class Raced(deque[Any]):
+            def __bool__(self) -> bool:
+                is_there = len(self) > 0
+                if not flow.guard.lock.locked():  # as if cancelled once the question is asked
+                    self.clear()
+                return is_there
+
+        flow.inboxes[stage].items = Raced()
+        assert p(7) == 7
+
+
+def test_without_parallelism_several_threads_do_the_steps_of_one_request() -> None:
+    pipe = Pipeline(parallel=False)
+
+    @pipe.stage
+    def work(ctx: Any, x: Any) -> Any:
+        for i in range(3):
+            ctx.checkpoint()
+            yield ctx.partial(i)
+        return x
+
+    with pipe.sync() as p:
+        parts = p.stream(7)
+        taken = [next(parts)]
+        thread = threading.Thread(target=lambda: taken.extend(parts))
+        thread.start()
+        thread.join()
+        assert [part.value for part in taken] == [0, 1, 2, 7]
+        with pipe._engine._turn:  # another thread's
+            pipe._engine.check()
 
 
 def test_a_filter_that_is_the_last_to_work_lets_the_pipeline_be_left() -> None:
