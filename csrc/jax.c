@@ -23,9 +23,8 @@
 #endif
 
 static struct {
-    int usable; /* -1: not asked yet */
-    PyObject
-        *whole; /* the one buffer of an array, as an array that outlives delete() */
+    int usable;      /* -1: not asked yet */
+    PyObject *whole; /* the one buffer of an array, as one that outlives its delete() */
     PyObject *buffer_to_managed;
     PyObject *managed_to_buffer;
     PyObject *cpu_device;
@@ -109,13 +108,14 @@ was_wait(uint64_t taken)
 static PyObject *
 export_timed(dlx_state *state, PyObject *x)
 {
-    uint64_t start = ticks();
     PyObject *whole = PyObject_Vectorcall(jax.whole, &x, 1, NULL);
-    PyObject *capsule =
-        whole != NULL ? PyObject_Vectorcall(jax.buffer_to_managed, &whole, 1, NULL)
-                      : NULL;
-    Py_XDECREF(whole);
+    if (whole == NULL) {
+        return NULL;
+    }
+    uint64_t start = ticks();
+    PyObject *capsule = PyObject_Vectorcall(jax.buffer_to_managed, &whole, 1, NULL);
     uint64_t taken = ticks() - start;
+    Py_DECREF(whole);
     if (taken > LONG_TICKS && was_wait(taken)) {
         state->counts.host_waits++;
     }

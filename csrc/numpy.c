@@ -23,12 +23,66 @@ static extra_dtype extras[MAX_EXTRA];
 static int extras_count = -1; /* not looked up yet */
 static bool loaded;
 
+#define BUILTIN_TYPES (NPY_HALF + 1)
+
+static const DLDataType plain_dtypes[BUILTIN_TYPES] = {
+    [NPY_BOOL] = {kDLBool, 8, 1},
+    [NPY_BYTE] = {kDLInt, 8, 1},
+    [NPY_UBYTE] = {kDLUInt, 8, 1},
+    [NPY_SHORT] = {kDLInt, 16, 1},
+    [NPY_USHORT] = {kDLUInt, 16, 1},
+    [NPY_INT] = {kDLInt, 32, 1},
+    [NPY_UINT] = {kDLUInt, 32, 1},
+    [NPY_LONG] = {kDLInt, 8 * sizeof(long), 1},
+    [NPY_ULONG] = {kDLUInt, 8 * sizeof(long), 1},
+    [NPY_LONGLONG] = {kDLInt, 64, 1},
+    [NPY_ULONGLONG] = {kDLUInt, 64, 1},
+    [NPY_HALF] = {kDLFloat, 16, 1},
+    [NPY_FLOAT] = {kDLFloat, 32, 1},
+    [NPY_DOUBLE] = {kDLFloat, 64, 1},
+    [NPY_CFLOAT] = {kDLComplex, 64, 1},
+    [NPY_CDOUBLE] = {kDLComplex, 128, 1},
+};
+
+/* numpy's descriptor of each of them, kept: by code, and by the logarithm of its bytes.
+ */
+#define PLAIN_CODES (kDLBool + 1)
+#define PLAIN_SIZES 5
+static PyArray_Descr *plain_descrs[PLAIN_CODES][PLAIN_SIZES];
+
+/* The place of a descriptor, or NULL for what can have none. */
+static inline PyArray_Descr **
+plain_descr(DLDataType dtype)
+{
+    unsigned size =
+        dtype.bits < 8 ? PLAIN_SIZES : (unsigned)__builtin_ctz(dtype.bits) - 3;
+    return dtype.lanes == 1 && dtype.code < PLAIN_CODES && size < PLAIN_SIZES &&
+                   dtype.bits == 8u << size
+               ? &plain_descrs[dtype.code][size]
+               : NULL;
+}
+
+static int
+plain_descrs_load(void)
+{
+    for (int num = 0; num < BUILTIN_TYPES; num++) {
+        PyArray_Descr **place = plain_descr(plain_dtypes[num]);
+        if (place != NULL && *place == NULL) { /* long before long long */
+            *place = PyArray_DescrFromType(num);
+            if (*place == NULL) {
+                return -1;
+            }
+        }
+    }
+    return 0;
+}
+
 int
 dlx_numpy_load(dlx_state *state)
 {
     (void)state;
     if (!loaded) {
-        if (_import_array() < 0) {
+        if (_import_array() < 0 || plain_descrs_load() < 0) {
             return -1;
         }
         loaded = true;
@@ -89,27 +143,6 @@ fail:
     Py_XDECREF(list);
     return status;
 }
-
-#define BUILTIN_TYPES (NPY_HALF + 1)
-
-static const DLDataType plain_dtypes[BUILTIN_TYPES] = {
-    [NPY_BOOL] = {kDLBool, 8, 1},
-    [NPY_BYTE] = {kDLInt, 8, 1},
-    [NPY_UBYTE] = {kDLUInt, 8, 1},
-    [NPY_SHORT] = {kDLInt, 16, 1},
-    [NPY_USHORT] = {kDLUInt, 16, 1},
-    [NPY_INT] = {kDLInt, 32, 1},
-    [NPY_UINT] = {kDLUInt, 32, 1},
-    [NPY_LONG] = {kDLInt, 8 * sizeof(long), 1},
-    [NPY_ULONG] = {kDLUInt, 8 * sizeof(long), 1},
-    [NPY_LONGLONG] = {kDLInt, 64, 1},
-    [NPY_ULONGLONG] = {kDLUInt, 64, 1},
-    [NPY_HALF] = {kDLFloat, 16, 1},
-    [NPY_FLOAT] = {kDLFloat, 32, 1},
-    [NPY_DOUBLE] = {kDLFloat, 64, 1},
-    [NPY_CFLOAT] = {kDLComplex, 64, 1},
-    [NPY_CDOUBLE] = {kDLComplex, 128, 1},
-};
 
 static int
 refuse_dtype(dlx_state *state, PyArray_Descr *descr, const char *why)
@@ -327,46 +360,14 @@ dlx_numpy_short_block(dlx_state *state, PyObject *x)
     return block;
 }
 
-static int
-plain_type_num(DLDataType dtype)
-{
-    switch (dtype.code) {
-        case kDLInt:
-            return dtype.bits == 8    ? NPY_INT8
-                   : dtype.bits == 16 ? NPY_INT16
-                   : dtype.bits == 32 ? NPY_INT32
-                   : dtype.bits == 64 ? NPY_INT64
-                                      : -1;
-        case kDLUInt:
-            return dtype.bits == 8    ? NPY_UINT8
-                   : dtype.bits == 16 ? NPY_UINT16
-                   : dtype.bits == 32 ? NPY_UINT32
-                   : dtype.bits == 64 ? NPY_UINT64
-                                      : -1;
-        case kDLFloat:
-            return dtype.bits == 16   ? NPY_FLOAT16
-                   : dtype.bits == 32 ? NPY_FLOAT32
-                   : dtype.bits == 64 ? NPY_FLOAT64
-                                      : -1;
-        case kDLComplex:
-            return dtype.bits == 64    ? NPY_COMPLEX64
-                   : dtype.bits == 128 ? NPY_COMPLEX128
-                                       : -1;
-        case kDLBool:
-            return NPY_BOOL;
-        default:
-            return -1;
-    }
-}
-
 /* A descriptor for `dtype`, or NULL with ExchangeError set. */
 static DLX_GIVE PyArray_Descr *
 descr_for(dlx_state *state, const dlx_source *source)
 {
     DLDataType dtype = source->view.dtype;
-    int num = dtype.lanes == 1 ? plain_type_num(dtype) : -1;
-    if (num >= 0) {
-        return PyArray_DescrFromType(num);
+    PyArray_Descr **plain = plain_descr(dtype);
+    if (plain != NULL && *plain != NULL) {
+        return (PyArray_Descr *)Py_NewRef((PyObject *)*plain);
     }
     if (extras_load(state) < 0) {
         return NULL;

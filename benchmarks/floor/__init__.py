@@ -46,6 +46,7 @@ def _set_up(framework: str) -> None:
         from jax._src.lib import _jax
 
         module.setup_jax(
+            _jax.ArrayImpl._fully_replicated_shard,
             _jax.buffer_to_dlpack_managed_tensor,
             _jax.dlpack_managed_tensor_to_buffer,
             jax.devices("cpu")[0],

@@ -17,10 +17,18 @@ typedef struct {
     DLManagedTensor *inner;
 } upgraded;
 
+/* The two calls of jax's own __dlpack__: the export of the array itself, without its
+ * shard, would abort the process where the array is deleted before the capsule. */
 PyObject *
 floor_jax_capsule(PyObject *array)
 {
-    return PyObject_Vectorcall(floor_fw.jax_to_capsule, &array, 1, NULL);
+    PyObject *shard = PyObject_Vectorcall(floor_fw.jax_shard, &array, 1, NULL);
+    if (shard == NULL) {
+        return NULL;
+    }
+    PyObject *capsule = PyObject_Vectorcall(floor_fw.jax_to_capsule, &shard, 1, NULL);
+    Py_DECREF(shard);
+    return capsule;
 }
 
 PyObject *

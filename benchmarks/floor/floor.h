@@ -46,6 +46,7 @@ typedef struct {
     PyObject *tvm_dlpack;     /* tvm_ffi.Tensor.__dlpack__, unbound */
     PyObject *tvm_kwnames;    /* ("max_version",) */
     PyObject *tvm_version;    /* (1, 3) */
+    PyObject *jax_shard;      /* ArrayImpl._fully_replicated_shard */
     PyObject *jax_to_capsule; /* buffer_to_dlpack_managed_tensor */
     PyObject *jax_of_capsule; /* dlpack_managed_tensor_to_buffer */
     PyObject *jax_device;

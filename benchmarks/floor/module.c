@@ -35,10 +35,11 @@ static PyObject *
 setup_jax(PyObject *self, PyObject *args)
 {
     (void)self;
-    PyObject *to_capsule, *of_capsule, *device;
-    if (!PyArg_ParseTuple(args, "OOO", &to_capsule, &of_capsule, &device)) {
+    PyObject *shard, *to_capsule, *of_capsule, *device;
+    if (!PyArg_ParseTuple(args, "OOOO", &shard, &to_capsule, &of_capsule, &device)) {
         return NULL;
     }
+    floor_fw.jax_shard = Py_NewRef(shard);
     floor_fw.one = PyLong_FromLong(kDLCPU);
     floor_fw.jax_to_capsule = Py_NewRef(to_capsule);
     floor_fw.jax_of_capsule = Py_NewRef(of_capsule);
@@ -102,7 +103,8 @@ nothing(PyObject *self, PyObject *x)
 static PyMethodDef methods[] = {
     {"setup_torch", setup_torch, METH_O, "Take torch's C exchange API capsule."},
     {"setup_tvm", setup_tvm, METH_O, "Take tvm_ffi.Tensor.__dlpack__, unbound."},
-    {"setup_jax", setup_jax, METH_VARARGS, "Take jaxlib's two functions and a device."},
+    {"setup_jax", setup_jax, METH_VARARGS,
+     "Take jaxlib's three functions and a device."},
     {"setup_cupy", setup_cupy, METH_VARARGS,
      "Take CuPy's _toDlpack (Cython's capsule) and from_dlpack."},
     {"counted_calls", counted_calls, METH_VARARGS, "Call function(x) n times from C."},
