@@ -56,8 +56,7 @@ def as_stream(x: Any) -> Stream:
     outside = table.find(x)
     if outside is not None:
         return outside  # type: ignore[no-any-return]
-    number = streams._device_of_stream(x)
-    found: Stream = streams.resolve(x, streams.gpu_type(), number if number is not None else 0)
+    found: Stream = streams.resolve(x, streams.gpu_type(), streams.device_of_stream(x))
     return found
 
 

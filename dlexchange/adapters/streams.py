@@ -64,6 +64,18 @@ def _device_of_stream(x: Any) -> int | None:
     return None
 
 
+def device_of_stream(x: Any) -> int:
+    """Number of the device of a stream that nothing else tells the device of.
+
+    CuPy's default streams stand for those of the device that is current, and say -1.
+    """
+    cupy = sys.modules.get("cupy")
+    number = _device_of_stream(x)
+    if number is None and cupy is not None and getattr(x, "device_id", None) == -1:
+        number = cupy.cuda.runtime.getDevice()
+    return number or 0
+
+
 #: Device types whose streams are handles of a driver (csrc/gpu_driver.c).
 _DRIVEN = (DeviceType.CUDA, DeviceType.ROCM)
 

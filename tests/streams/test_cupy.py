@@ -61,6 +61,7 @@ class CuPy(ModuleType):
             ExternalStream=ExternalStream,
             Device=sim.on_device,
             get_current_stream=current,
+            runtime=SimpleNamespace(getDevice=lambda: 1),
         )
 
     def is_available(self) -> bool:
@@ -147,3 +148,15 @@ def test_stage_makes_its_stream_cupys_current_one(sim: Simulation, cupy: CuPy) -
     assert dx.current_stream("cupy") == stream
     currents.close()
     assert dx.current_stream("cupy") == dx.Stream.legacy_default("cuda:0")
+
+
+def test_default_stream_is_that_of_the_current_device(
+    two_devices: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim = two_devices
+    cupy = CuPy(sim)
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    c = sim.stream(1)
+    x = sim.array(4, "int32", stream=sim.legacy(1), fill=3)
+    dx.push(cupy.cuda.Stream(0), c)  # its device_id is -1
+    assert x.tolist(stream=c) == [3] * 4
