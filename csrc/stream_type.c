@@ -13,13 +13,30 @@ PyObject *
 dlx_stream_object_new(dlx_state *state, dlx_stream stream, PyObject *owner,
                       bool is_pooled)
 {
-    dlx_stream_object *self = PyObject_New(dlx_stream_object, state->stream_type);
+    dlx_stream_object *self = PyObject_GC_New(dlx_stream_object, state->stream_type);
     if (self != NULL) {
         self->stream = stream;
         self->owner = Py_XNewRef(owner);
         self->is_pooled = is_pooled;
+        PyObject_GC_Track(self);
     }
     return (PyObject *)self;
+}
+
+/* An owner tends to keep the view of itself. */
+static int
+stream_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((dlx_stream_object *)self)->owner);
+    return 0;
+}
+
+static int
+stream_clear(PyObject *self)
+{
+    Py_CLEAR(((dlx_stream_object *)self)->owner);
+    return 0;
 }
 
 static void
@@ -27,11 +44,12 @@ stream_dealloc(PyObject *self)
 {
     dlx_stream_object *mine = (dlx_stream_object *)self;
     PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
     if (mine->is_pooled) {
         dlx_stream_release(mine->stream);
     }
-    Py_XDECREF(mine->owner);
-    PyObject_Free(self);
+    (void)stream_clear(self);
+    PyObject_GC_Del(self);
     Py_DECREF(type);
 }
 
@@ -352,6 +370,8 @@ static PyType_Slot stream_slots[] = {
      "Made by its class methods, or by :func:`current_stream`.\n\n"
      "Ownership\n---------\nKeeps its owner alive; never destroys a stream."},
     {Py_tp_dealloc, stream_dealloc},
+    {Py_tp_traverse, stream_traverse},
+    {Py_tp_clear, stream_clear},
     {Py_tp_repr, stream_repr},
     {Py_tp_richcompare, stream_compare},
     {Py_tp_hash, stream_hash},
@@ -363,7 +383,7 @@ static PyType_Slot stream_slots[] = {
 PyType_Spec dlx_stream_spec = {
     .name = "dlexchange.Stream",
     .basicsize = sizeof(dlx_stream_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE |
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
              Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = stream_slots,
 };

@@ -220,6 +220,16 @@ def test_strict_mode_refuses_a_stream_nobody_owns(sim: Simulation, x: Any) -> No
     del y
 
 
+def test_stream_that_keeps_the_view_of_itself_is_collected() -> None:
+    class Owner:
+        def __init__(self) -> None:
+            self.view = dx.Stream.from_handle("cuda:0", 4096, owner=self)
+
+    gone = weakref.ref(Owner())
+    gc.collect()
+    assert gone() is None
+
+
 def test_tensor_closed_by_the_stream_it_reads_keeps_no_stream(x: Any) -> None:
     class Closing:
         def __init__(self, tensor: dx.Tensor) -> None:
