@@ -108,6 +108,10 @@ class Framework:
             device = given[0].device if given else 0
         streams = given or [self.current_stream(device)]
         dims = (shape,) if isinstance(shape, int) else tuple(shape)
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+        if any(dim < 0 for dim in dims):
+            raise ValueError(f"a shape has no negative extent: {dims}")
         kind = DTYPES[dtype]
         nbytes = kind.itemsize
         for dim in dims:

@@ -46,7 +46,7 @@ def simulated_cuda(
     Parameters
     ----------
     devices : int
-        How many, at most 16.
+        How many, from 0 to 16.
     policy : str
         "lazy": nothing runs until something forces it, and then only what it needs, the
         latest first. "eager": at once, in order. "random": seeded. "exhaustive": one of all
@@ -138,6 +138,8 @@ def _configure(
 ) -> _driver.Config:
     if policy not in _driver.POLICIES:
         raise ValueError(f"policy must be one of {', '.join(_driver.POLICIES)}, not {policy!r}")
+    if not 0 <= devices <= 16:
+        raise ValueError(f"devices must be from 0 to 16, not {devices}")
     return _driver.Config(
         devices=devices,
         policy=_driver.POLICIES.index(policy),

@@ -182,6 +182,19 @@ def test_after_the_end_there_is_no_device() -> None:
     assert sim.driver.status("cuInit", 0) == 100
 
 
+@pytest.mark.parametrize("devices", [-1, 17])
+def test_more_devices_than_there_can_be_are_refused(devices: int) -> None:
+    with pytest.raises(ValueError, match="devices must be from 0 to 16"), simulated_cuda(devices):
+        pass
+
+
+def test_array_of_an_unknown_dtype_or_a_negative_extent_is_refused(sim: Simulation) -> None:
+    with pytest.raises(ValueError, match=r"dtype must be one of .*float32"):
+        sim.array(4, "floot32")
+    with pytest.raises(ValueError, match="negative extent"):
+        sim.array((2, -1))
+
+
 def test_unknown_policy_is_refused() -> None:
     with (
         pytest.raises(ValueError, match="lazy, eager, random, exhaustive"),
