@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -230,12 +231,18 @@ class Cuda:
 
     @contextlib.contextmanager
     def counting(self) -> Iterator[Counter[str]]:
-        """Count the driver calls of the body."""
+        """Count the driver calls of the body, and not those of older garbage."""
         simulator = self._simulated()
         calls: Counter[str] = Counter()
+        collects = gc.isenabled()
+        gc.disable()
         before = simulator.calls
-        yield calls
-        calls.update(simulator.calls - before)
+        try:
+            yield calls
+            calls.update(simulator.calls - before)
+        finally:
+            if collects:
+                gc.enable()
 
     def races(self) -> list[str]:
         """What the race tracker found since the check began; nothing on a real device."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from dlexchange.conformance import runner
 from dlexchange.conformance.checks import lifetime
 from dlexchange.conformance.clauses import load, read_toml, spec_folder
+from dlexchange.conformance.cuda import Cuda
 from dlexchange.conformance.engine import (
     ON_HOST_AND_SYCL,
     ON_SYCL,
@@ -163,6 +165,31 @@ def test_model_on_the_simulated_driver_keeps_every_clause() -> None:
         subject = CudaModel()
         subject.enter(simulator)
         assert list(broken_clauses(subject)) == []
+
+
+def test_calls_of_older_garbage_are_not_counted() -> None:
+    class Caller:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            cuda.call("cuCtxSynchronize")
+
+    limits = gc.get_threshold()
+    with simulated_cuda() as simulator:
+        cuda = Cuda(simulator)
+        cuda.use(0)
+        gc.collect()
+        Caller()
+        try:
+            with cuda.counting() as calls:
+                gc.set_threshold(1)  # collect as soon as anything is made
+                assert [[] for _ in range(10)]
+        finally:
+            gc.set_threshold(*limits)
+        assert gc.isenabled()
+        gc.collect()
+    assert not calls
 
 
 @pytest.mark.parametrize("fault", CUDA_FAULTS)

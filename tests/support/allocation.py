@@ -63,6 +63,7 @@ def fail_each_of_ours(
         del result
         if not failed:
             return nth - 1
+        drain()
         assert settle(lambda before=before: dx.stats().live <= before)
         assert sys.getrefcount(owner(x)) == references
         look(x)
