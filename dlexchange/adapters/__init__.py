@@ -19,6 +19,7 @@ An adapter is a module with
 - ``current_stream(to, device)``: the framework's current stream, with what owns its handle;
 - ``stream_of(x)``: the stream of an array whose ``__cuda_array_interface__`` names none
   although work may be pending;
+- ``copy_across(tensor, stream)``: copies memory of any device to that of a stream, in order;
 - ``report(module)`` and ``NOTES``: what `dlexchange.frameworks()` shows;
 - ``devices(module)``: what ``python -m dlexchange`` shows; it may start a driver.
 

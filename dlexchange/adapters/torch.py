@@ -96,18 +96,35 @@ def locate_lazy_bits() -> bool:
 
 def copy(tensor: Any, stream: Any) -> Any:
     """Clone on the stream that the consumer named, or on torch's current one."""
-    import torch
-
     if stream is None or stream == -1:
         return tensor.clone()
     number = tensor.get_device()
     handle = stream if isinstance(stream, int) else streams.resolve(stream, 2, number).handle
+    with _working_on(handle, number):
+        return tensor.clone()
+
+
+def copy_across(tensor: Any, stream: Any) -> Any:
+    """Copy memory of whichever device to that of `stream`, which waits for the copy.
+
+    torch copies on its current stream of the source's device: one of ours, and only for that.
+    """
+    from .._core import Stream, to_torch
+
+    source, target = Stream.create(tensor.device), stream.device.id
+    with _working_on(source.handle, tensor.device.id), _working_on(stream.handle, target):
+        return to_torch(tensor).to(f"cuda:{target}", non_blocking=True)
+
+
+def _working_on(handle: int, number: int) -> Any:
+    """Make a stream torch's current one of a device, and that device torch's."""
+    import torch
+
     if handle in (0, 1):  # torch's own streams have odd numbers, so 1 is none of CUDA's to it
         named = torch.cuda.default_stream(number)
     else:
         named = torch.cuda.ExternalStream(handle, device=number)
-    with torch.cuda.stream(named):
-        return tensor.clone()
+    return torch.cuda.stream(named)
 
 
 def _specimens() -> list[tuple[Any, int, bool, bool, int]]:

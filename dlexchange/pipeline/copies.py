@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import _core
 from .._core import Stream, Tensor, from_dlpack
+from ..adapters import adapter_of
 from ..errors import CopyError
 from ..stream import push
 
@@ -28,7 +29,7 @@ def copy_to_host(tensor: Tensor) -> Tensor:
 def copy_to_device(tensor: Tensor, kind: Any, side: Stream) -> Tensor:
     """Copy to the device of `side`, into an array of the framework that made it.
 
-    The framework of an array is asked: its type has ``framework.copy_across(x, stream)``.
+    Its adapter is asked, else its type's framework: ``copy_across(x, stream)``.
 
     Synchronization
     ---------------
@@ -39,7 +40,9 @@ def copy_to_device(tensor: Tensor, kind: Any, side: Stream) -> Tensor:
     ---------
     The source is released behind the copy.
     """
-    across = getattr(getattr(kind, "framework", None), "copy_across", None)
+    across = getattr(adapter_of(kind), "copy_across", None)
+    if across is None:
+        across = getattr(getattr(kind, "framework", None), "copy_across", None)
     if across is None:
         name = getattr(kind, "__module__", str(kind)).partition(".")[0]
         raise CopyError(

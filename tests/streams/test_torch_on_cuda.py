@@ -98,3 +98,23 @@ _PINNED = """
 def test_pinned_tensor_is_waited_for(values: str, waits: int, subclass: bool) -> None:
     pytest.importorskip("numpy")
     _in_child(_PINNED.format(values=values, waits=waits, subclass=subclass))
+
+
+def test_torch_copies_to_another_device_on_streams_of_ours() -> None:
+    code = """
+    from dlexchange.pipeline.copies import copy_to_device
+    t = dx.from_dlpack(x)
+    side = dx.Stream.create("cuda:1")
+    before = sim.library.simcuda_submitted(0, p.handle)
+    y = copy_to_device(t, torch.Tensor, side)
+    assert sim.library.simcuda_submitted(0, p.handle) == before, "torch's own current stream"
+    t.close()
+    del x
+    torch.array(4, "int32", stream=p, fill=9)
+    assert y.device == dx.Device.of("cuda:1")
+    assert dx.to_numpy(y, copy=True).tolist() == [7] * 4
+    y.close()
+"""
+    child.run(
+        _HEAD.replace("simulated_cuda()", "simulated_cuda(devices=2, reuse=True)") + code + _TAIL
+    )

@@ -71,6 +71,19 @@ def install(sim: Simulation) -> Any:
         def clone(self) -> Any:
             return self.copy()
 
+        def to(self, device: str, *, non_blocking: bool) -> Any:
+            source = framework.current_stream(self.device)
+            target = framework.current_stream(int(device.removeprefix("cuda:")))
+            assert non_blocking
+            made = framework.array(self.shape, self.dtype, stream=target)
+            source.wait(target)
+            contexts = sim.context(target.device), sim.context(source.device)
+            arguments = (made.data_ptr, contexts[0], self.data_ptr, contexts[1], self.nbytes)
+            with sim.on_device(self.device):  # the current stream of the source's device
+                sim.driver("cuMemcpyPeerAsync", *arguments, source.handle)
+            target.wait(source)
+            return made
+
     def pinned(nbytes: int) -> Tensor:
         address = ctypes.c_uint64()
         with sim.on_device(0):
@@ -86,6 +99,7 @@ def install(sim: Simulation) -> Any:
     module: Any = ModuleType("torch")
     Tensor.__module__ = "torch"
     module.Tensor = framework.array_type = Tensor
+    framework.copy_across = None  # that is no part of torch
     module.array, module.pinned = framework.array, pinned
     module.version = SimpleNamespace(hip=None)
     module.backends = SimpleNamespace(cuda=SimpleNamespace(is_built=lambda: True))
