@@ -283,7 +283,7 @@ dlx_lease_release(dlx_lease *lease, dlx_hold *hold, bool attached)
         PyGILState_STATE gil = PyGILState_Ensure();
         drop_attached(lease);
         PyGILState_Release(gil);
-    } else if (result == DLX_RELEASE_LEAKED) {
+    } else if (result == DLX_RELEASE_LEAKED && !dlx_is_stopped()) { /* not at exit */
         dlx_warn_leak(&error, attached);
     }
 }

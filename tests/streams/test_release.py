@@ -134,3 +134,17 @@ def test_release_that_nothing_can_order_is_leaked_counted_and_told_once() -> Non
     )
     lines = ["1 ['ResourceWarning']", "2 []", "3 []", "deleted []"]
     assert done.splitlines()[:4] == lines, done
+
+
+def test_memory_that_is_used_until_the_exit_is_left_without_a_word() -> None:
+    done = child.run(
+        """
+        import dlexchange as dx
+        from dlexchange.testing import simulated_cuda
+        simulation = simulated_cuda()
+        sim = simulation.__enter__()
+        t = dx.from_dlpack(sim.array(4, stream=sim.stream(), fill=1))
+        t.record_stream(dx.Stream.create("cuda:0"))
+        """
+    )
+    assert done == ""
