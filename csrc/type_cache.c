@@ -19,8 +19,8 @@ static const struct {
     {"refuse", DLX_ROUTE_REFUSE},     {"cai", DLX_ROUTE_CAI},
 };
 
-/* Walk to a table of our major version; NULL where there is none, or none that exports.
- * Clauses: X04, X06. */
+/* Walk to a table of our major version; NULL where there is none, or one that lacks
+ * what is called here. Clauses: X04, X06. */
 static const DLPackExchangeAPI *
 api_of_capsule(PyObject *capsule)
 {
@@ -30,8 +30,10 @@ api_of_capsule(PyObject *capsule)
         header = header->prev_api;
     }
     const DLPackExchangeAPI *api = (const DLPackExchangeAPI *)header;
-    return api != NULL && api->managed_tensor_from_py_object_no_sync != NULL ? api
-                                                                             : NULL;
+    bool is_usable = api != NULL &&
+                     api->managed_tensor_from_py_object_no_sync != NULL &&
+                     api->current_work_stream != NULL;
+    return is_usable ? api : NULL;
 }
 
 static int

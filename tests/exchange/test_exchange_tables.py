@@ -94,8 +94,9 @@ def test_attribute_that_is_no_table_leaves_dlpack(attribute):
     assert producer.calls == ["device", "__dlpack__"]
 
 
-def test_table_without_an_export_function_leaves_dlpack():
-    producer = producer_with(table_capsule(table(from_object=None)))()
+@pytest.mark.parametrize("function", ["from_object", "work_stream"])
+def test_table_without_a_function_that_is_needed_leaves_dlpack(function):
+    producer = producer_with(table_capsule(table(**{function: None})))()
     dx.from_dlpack(producer)
     assert producer.calls == ["device", "__dlpack__"]
 
