@@ -54,9 +54,12 @@ def check(subject: Subject, clauses: Sequence[str] = (), *, strict: bool = False
     Raises
     ------
     AssertionError
-        A clause is broken; the text names each, what was expected and what was seen.
+        A clause is broken; the text names each, what was expected and what was seen. Or the
+        subject's library is not installed.
     """
     verdicts = check_subject(subject, clauses)
+    if verdicts and verdicts[0].outcome == "absent":
+        raise AssertionError(f"{subject.name} is absent: {verdicts[0].seen}")
     known = load()
     counted = ("must", "should") if strict else ("must",)
     broken = [

@@ -131,7 +131,9 @@ def select(prefixes: Sequence[str], clauses: Iterable[Clause] | None = None) -> 
         hits = {c.id for c in every if c.id == prefix or c.id.startswith(prefix + ".")}
         hits |= {c.id for c in every if c.file == prefix}
         if not hits:
-            known = sorted({c.id.split(".")[0] for c in every})
+            area = prefix.partition(".")[0] + "."
+            near = [c.id for c in every if c.id.startswith(area)]
+            known = near or sorted({c.id.split(".")[0] for c in every})
             raise ValueError(f"no clause begins with {prefix!r}; there are: {', '.join(known)}")
         chosen |= hits
     return [c for c in every if c.id in chosen]

@@ -23,6 +23,7 @@ __all__ = [
     "judge",
     "registered",
     "steady",
+    "verify",
 ]
 
 Role = Literal["producer", "consumer"]
@@ -179,6 +180,21 @@ def _judge_one(clause: Clause, check: Check, subject: Subject) -> Verdict:
     return say("pass")
 
 
+def verify(subject: Subject) -> None:
+    """Look whether what a subject says of itself means anything.
+
+    Raises
+    ------
+    ValueError
+        Its ground is none, or a prefix in `judged` or `refuses` is no clause's.
+    """
+    if subject.ground not in ANYWHERE:
+        raise ValueError(f"ground must be one of {', '.join(ANYWHERE)}, not {subject.ground!r}")
+    for prefix in (*subject.judged, *subject.refuses):
+        if not any(_is_under(clause, prefix) for clause in load().values()):
+            raise ValueError(f"{subject.name} speaks of {prefix!r}, and no clause begins so")
+
+
 def check_subject(subject: Subject, clauses: Sequence[str] = ()) -> list[Verdict]:
     """Judge a subject in this process.
 
@@ -197,6 +213,7 @@ def check_subject(subject: Subject, clauses: Sequence[str] = ()) -> list[Verdict
         One for each clause, in the order of the files.
     """
     chosen = select(clauses, load().values())
+    verify(subject)
     if subject.ground != "host" and subject.cuda is None and subject.ground != "SYCL":
         raise RuntimeError(f"{subject.name} runs on {subject.ground}: use runner.run for it")
     try:

@@ -20,7 +20,7 @@ from typing import Any
 from . import asking, subjects
 from .clauses import Clause, load
 from .cuda import Cuda, CudaError
-from .engine import judge
+from .engine import judge, verify
 from .subject import Subject
 
 __all__ = ["find_subject"]
@@ -41,7 +41,7 @@ def find_subject(spec: str) -> Subject:
     Raises
     ------
     ValueError
-        There is none.
+        There is none, or what it says of itself means nothing.
     """
     module, _, attribute = spec.partition(":")
     if not attribute:
@@ -55,6 +55,7 @@ def find_subject(spec: str) -> Subject:
         raise ValueError(f"no module {module!r}, so no subject {spec!r}") from None
     if not isinstance(found, Subject):
         raise ValueError(f"{spec!r} is a {type(found).__name__}, not a Subject")
+    verify(found)
     return found
 
 

@@ -94,8 +94,10 @@ def test_check_counts_should_only_where_it_is_strict() -> None:
 
 
 def test_clause_that_matches_nothing_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no clause begins with 'capsul'"):
+    with pytest.raises(ValueError, match="no clause begins with 'capsul'; there are: api"):
         check(Model(), ["capsul"])
+    with pytest.raises(ValueError, match=r"there are: .*capsule\.consumed-once"):
+        check(Model(), ["capsule.consumed"])
 
 
 def test_refusal_of_a_subject_is_shown_with_its_reason() -> None:
@@ -104,6 +106,31 @@ def test_refusal_of_a_subject_is_shown_with_its_reason() -> None:
 
     verdicts = check(Refusing("copy.true-copies"), ["copy.true-copies"])
     assert [(v.outcome, v.seen) for v in verdicts] == [("refused", "it never copies")]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "wrong", "says"),
+    [
+        ("ground", "simulated cuda", "ground must be one of .*simulated CUDA"),
+        ("judged", ("capsul",), "speaks of 'capsul'"),
+        ("refuses", {"copi": "it never copies"}, "speaks of 'copi'"),
+    ],
+)
+def test_subject_that_is_misdescribed_is_not_judged(
+    attribute: str, wrong: object, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Model, attribute, wrong)
+    with pytest.raises(ValueError, match=says):
+        check(Model(), ["capsule"])
+
+
+def test_check_of_what_is_not_installed_is_no_pass() -> None:
+    class Absent(Model):
+        def load(self) -> None:
+            raise ModuleNotFoundError("No module named 'mylib'")
+
+    with pytest.raises(AssertionError, match="is absent: No module named 'mylib'"):
+        check(Absent(), ["capsule"])
 
 
 def test_mistake_in_a_check_is_broken_and_not_a_pass() -> None:
