@@ -9,7 +9,12 @@ import gc
 import numpy as np
 import pytest
 from support import child, dlpack, native
-from support.allocation import fail_each_of_ours, failing_allocation, occupy
+from support.allocation import (
+    fail_each_of_ours,
+    failing_allocation,
+    need_pythons_fault_injection,
+    occupy,
+)
 from support.dlpack import Fake, Reusable, Tabled
 from support.peers import torch
 
@@ -205,7 +210,7 @@ PATHS = {
 @pytest.mark.parametrize(("prepare", "call"), PATHS.values(), ids=PATHS.keys())
 def test_every_allocation_of_python_may_fail(prepare, call, also_later):
     """In a process of its own, by CPython's own fault injection."""
-    pytest.importorskip("_testcapi", reason="this Python brings no fault injection")
+    need_pythons_fault_injection()
     child.run(
         f"""
         import functools

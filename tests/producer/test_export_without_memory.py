@@ -6,7 +6,7 @@ import pytest
 from authors.pure_python import Grid
 from authors.simulated import Chart
 from support import child, dlpack
-from support.allocation import fail_each_of_ours
+from support.allocation import fail_each_of_ours, need_pythons_fault_injection
 from support.dlpack import call_from_object
 
 import dlexchange as dx
@@ -76,7 +76,7 @@ def test_every_allocation_of_an_export_with_streams_may_fail(export):
 )
 def test_every_allocation_of_python_may_fail(prepare, call, also_later):
     """In a process of its own, by CPython's own fault injection."""
-    pytest.importorskip("_testcapi", reason="this Python brings no fault injection")
+    need_pythons_fault_injection()
     child.run(
         f"""
         import functools, sys

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import pytest
 
 import dlexchange as dx
 from dlexchange.testing import drain
@@ -69,6 +70,13 @@ def fail_each_of_ours(
         look(x)
         del kept
     raise AssertionError("it never stops allocating")
+
+
+def need_pythons_fault_injection() -> None:
+    """Skip where there is none, or where it brings the interpreter itself down."""
+    pytest.importorskip("_testcapi", reason="this Python brings no fault injection")
+    if sys.version_info >= (3, 12):
+        pytest.skip("CPython 3.12 and 3.13 crash where the memory of a generator fails")
 
 
 def fail_each_of_python(
