@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -383,7 +384,13 @@ class Pipeline:
         request = Request(_site(), waker, params=params, room=room)
         if listener is not None and self._listener is not None:
             call = waker.call if isinstance(waker, TaskWaker) else self._listener.call
-            request.channel = Channel(call, listener, lambda e: engine.flow.end(request, e))
+            known = weakref.ref(request)  # else a cycle would keep what nobody took
+
+            def failed(error: BaseException) -> None:
+                if (request := known()) is not None:
+                    engine.flow.end(request, error)
+
+            request.channel = Channel(call, listener, failed)
         return request
 
     def _enter(self, request: Request, x: Any) -> Engine:

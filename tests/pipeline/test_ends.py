@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import gc
 import threading
 import traceback
 import weakref
@@ -345,6 +346,28 @@ def test_an_idle_stage_keeps_nothing() -> None:
     with pipe.sync() as p:
         alive = weakref.ref(p(1))
         spin(lambda: alive() is None)
+
+
+def test_a_request_with_a_listener_keeps_nothing_once_it_is_let_go_of() -> None:
+    class Big:
+        pass
+
+    pipe = Pipeline()
+    pipe.stage(lambda ctx, x: ctx.emit(ctx.partial(Big(), step=1)), name="work")
+
+    async def main() -> None:
+        async with pipe:
+            parts = pipe.stream(1, on_progress=lambda news: None)
+            await until(lambda: not pipe._engine.flow.unfinished)
+            alive = weakref.ref(parts._request.parts[0][1])
+            gc.disable()
+            try:
+                del parts
+                spin(lambda: alive() is None)  # without the collector
+            finally:
+                gc.enable()
+
+    run("asyncio", main)
 
 
 def test_cancelled_it_lets_go_of_its_input_at_once() -> None:
