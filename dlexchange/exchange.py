@@ -30,7 +30,7 @@ class Stats(NamedTuple):
     pushes: int
     """Events recorded on one stream for another to wait for at once. A Tensor's is not counted."""
     elided: int
-    """Hand-offs and waits that needed no driver call."""
+    """Pushes and waits that needed no driver call. A hand-off within one stream asks for none."""
     edges: int
     """Releases ordered by an event that the producer's stream waits for."""
     parked: int
