@@ -44,7 +44,7 @@ class Future(concurrent.futures.Future[Any]):
 
     def finish(self) -> None:
         """Tell those who wait; the request is finished."""
-        error = self._request.error
+        error, self._request.error = self._request.error, None  # its traceback knows the request
         try:
             if error is None:
                 self.set_result(None)
@@ -58,12 +58,17 @@ class Future(concurrent.futures.Future[Any]):
 class FutureWaker(ThreadWaker):
     """Finishes a future when its request is finished."""
 
-    future: Future | None = None
+    def __init__(self) -> None:
+        super().__init__()
+        self.untold: list[Future] = []
 
     def wake(self) -> None:
-        """Let the submitting thread look again, and finish the future."""
+        """Let the submitting thread look again, and finish the future, once."""
         super().wake()
-        future = self.future
-        if future is not None and future._request.is_finished:
-            self.future = None  # it knows the request, which knows this: no cycle is left
-            future.finish()
+        try:
+            if not self.untold[0]._request.is_finished:
+                return
+            future = self.untold.pop()  # it knows the request, which knows this: no cycle is left
+        except IndexError:
+            return  # told already
+        future.finish()

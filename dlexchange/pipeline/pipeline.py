@@ -292,7 +292,8 @@ class Pipeline:
         waker = FutureWaker()
         request = self._request(lambda: waker, params, on_progress)
         engine = self._running()
-        waker.future = future = Future(engine, request)
+        future = Future(engine, request)
+        waker.untold.append(future)
         self._enter(request, x)
         while engine.flow.is_at_door(request):
             engine.turn_here(request, None)

@@ -79,8 +79,9 @@ class Request:
     def raise_error(self) -> None:
         """Raise what ended it, if something did; once, since a traceback keeps its frames."""
         error, self.error = self.error, None
-        if error is None and self.channel is not None:
-            error, self.channel.error = self.channel.error, None  # it was late to raise
+        if self.channel is not None:  # what its listener raised may have been late
+            error = self.channel.error if error is None else error
+            self.channel.error = None
         if error is not None:
             try:
                 raise error

@@ -370,6 +370,28 @@ def test_a_request_with_a_listener_keeps_nothing_once_it_is_let_go_of() -> None:
     run("asyncio", main)
 
 
+def test_a_failed_future_keeps_nothing_once_it_is_let_go_of() -> None:
+    class Big:
+        pass
+
+    pipe = Pipeline()
+
+    @pipe.stage
+    def work(ctx: Any, x: Any) -> Any:
+        raise ValueError("work")
+
+    with pipe.sync() as p:
+        alive = weakref.ref(big := Big())
+        future = p.submit(big)
+        spin(future.done)
+        gc.disable()
+        try:
+            del big, future
+            spin(lambda: alive() is None)  # without the collector
+        finally:
+            gc.enable()
+
+
 def test_cancelled_it_lets_go_of_its_input_at_once() -> None:
     class Big:
         pass
