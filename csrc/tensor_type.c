@@ -270,7 +270,8 @@ PyDoc_STRVAR(
     "API, the buffer protocol and ``__array_interface__`` (host memory).\n\n"
     "Ownership\n---------\n"
     "Keeps the producer's memory alive until it is closed or collected, and\n"
-    "every export has ended.");
+    "every export has ended. The cycle collector does not see into it: an array\n"
+    "that keeps a Tensor of itself lives until that is closed.");
 
 static PyType_Slot slots[] = {
     {Py_tp_doc, (void *)tensor_doc},
