@@ -180,7 +180,8 @@ def main() -> int:
     """Count, compare, and with ``--update`` write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.instructions")
     parser.add_argument("--update", action="store_true", help="write the committed file")
-    parser.add_argument("--pair", help="only one pair, as numpy-torch")
+    names = ["-".join(pair) for pair in PAIRS]
+    parser.add_argument("--pair", choices=names, help="only one pair, as numpy-torch")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:

@@ -221,3 +221,12 @@ def test_all_goes_on_after_a_failure_and_returns_it(
 def test_source_is_on_a_border_that_jax_does_not_copy() -> None:
     source: Source = frameworks.make_source("numpy", cases.KINDS[0].make)
     assert source.address % 64 == 0
+
+
+def test_pair_that_nobody_counts_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["instructions", "--pair", "numpy-troch"])
+    with pytest.raises(SystemExit):
+        instructions.main()
+    assert "numpy-torch" in capsys.readouterr().err
