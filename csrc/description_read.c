@@ -223,12 +223,35 @@ read_stream(dlx_state *state, const char *field, PyObject *value, DLDevice on,
 }
 
 static int
+read_each(dlx_state *state, dlx_description *self, DLDevice on, PyObject *const *items,
+          Py_ssize_t n)
+{
+    bool vouched = false;
+    self->streams = dlx_alloc((size_t)(n > 0 ? n : 1) * sizeof *self->streams);
+    if (self->streams == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        dlx_stream_ref *next = &self->streams[self->n_streams];
+        if (read_stream(state, "stream", items[i], on, &vouched, next) < 0) {
+            return -1;
+        }
+        if (vouched && n > 1) {
+            dlx_raise(state->StreamError,
+                      "Description.stream names -1 (complete) beside other streams");
+            return -1;
+        }
+        self->n_streams += !vouched;
+    }
+    self->complete = self->n_streams == 0;
+    return 0;
+}
+
+static int
 read_streams(dlx_state *state, dlx_description *self, PyObject *value)
 {
     DLDevice on = dlx_order_device(self->view.device);
-    PyObject *const *items = &value;
-    Py_ssize_t n = 1;
-    bool vouched = false;
     if (on.device_type == 0) {
         if (value == NULL || value == Py_None ||
             (PyLong_Check(value) && PyLong_AsLong(value) == -1)) {
@@ -251,37 +274,17 @@ read_streams(dlx_state *state, dlx_description *self, PyObject *value)
             "work pending on this memory, or pass stream=-1 if it is complete");
         return -1;
     }
-    if (PyTuple_Check(value) || PyList_Check(value)) {
-        items = PySequence_Fast_ITEMS(value);
-        n = Py_SIZE(value);
-    }
-    self->streams = dlx_alloc((size_t)(n > 0 ? n : 1) * sizeof *self->streams);
-    if (self->streams == NULL) {
-        PyErr_NoMemory();
+    /* Reading one may change a list. */
+    PyObject *said = PyList_Check(value) ? PyList_AsTuple(value) : Py_NewRef(value);
+    if (said == NULL) {
         return -1;
     }
-    for (Py_ssize_t i = 0; i < n; i++) {
-        dlx_stream_ref *next = &self->streams[self->n_streams];
-        PyObject *item = Py_NewRef(items[i]); /* reading it may change a list */
-        int status = read_stream(state, "stream", item, on, &vouched, next);
-        Py_DECREF(item);
-        if (status < 0) {
-            return -1;
-        }
-        if (vouched && n > 1) {
-            dlx_raise(state->StreamError,
-                      "Description.stream names -1 (complete) beside other streams");
-            return -1;
-        }
-        if (PyList_Check(value) && Py_SIZE(value) != n) {
-            PyErr_SetString(PyExc_RuntimeError,
-                            "Description.stream changed while read");
-            return -1;
-        }
-        self->n_streams += !vouched;
-    }
-    self->complete = self->n_streams == 0;
-    return 0;
+    bool several = PyTuple_Check(said);
+    int status =
+        read_each(state, self, on, several ? PySequence_Fast_ITEMS(said) : &said,
+                  several ? PyTuple_GET_SIZE(said) : 1);
+    Py_DECREF(said);
+    return status;
 }
 
 static int

@@ -41,6 +41,18 @@ def test_lists_that_change_while_they_are_read_are_read_as_they_were():
     assert describe(shape=(2,) * 8, strides=strides).strides == (2,) + (1,) * 7
 
 
+def test_list_of_streams_that_changes_while_it_is_read_is_read_as_it_was():
+    class Changing:
+        def __cuda_stream__(self):
+            streams.clear()
+            streams.extend([None] * 8)
+            return (0, 4096)
+
+    streams = [Changing(), *range(8192, 8199)]
+    describe(device="cuda:0", stream=streams)
+    assert streams == [None] * 8
+
+
 @pytest.mark.parametrize("ndim", [2, 12])
 def test_fields_are_not_kept_for_ever(ndim):
     shapes = [(257,) + (1,) * (ndim - 1) for _ in range(20)]
