@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -69,7 +70,7 @@ def has_exchange_api(array_type: Any) -> bool:
     return type(api).__name__ == "PyCapsule"
 
 
-def version_of(distributions: tuple[str, ...]) -> str | None:
+def version_of(distributions: Sequence[str]) -> str | None:
     """Return the version of the first of the distributions that is installed."""
     for distribution in distributions:
         try:

@@ -91,7 +91,7 @@ class Subject:
 
     name: ClassVar[str] = ""
     imports: ClassVar[str] = ""
-    distribution: ClassVar[str] = ""
+    distribution: ClassVar[str | Sequence[str]] = ""
     make_code: ClassVar[str] = ""
     consume_code: ClassVar[str] = ""
     values_code: ClassVar[str] = ""
@@ -142,9 +142,16 @@ class Subject:
     @property
     def version(self) -> str:
         """The installed version of the library."""
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError
 
-        return version(self.distribution or self.name)
+        from ..adapters.info import version_of
+
+        names = self.distribution or self.name
+        names = (names,) if isinstance(names, str) else names
+        found = version_of(names)
+        if found is None:
+            raise PackageNotFoundError(" or ".join(names))
+        return found
 
     def enter(self, simulator: Any) -> None:
         """Take note of the simulated driver, before the library is imported."""

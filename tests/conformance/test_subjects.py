@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from dlexchange.conformance import load, runner
+from dlexchange.conformance import Subject, load, runner
 from dlexchange.conformance.__main__ import main
 from dlexchange.conformance.clauses import spec_folder
 
@@ -68,3 +69,15 @@ def test_second_run_gives_the_same_verdicts(name: str) -> None:
     first, second = runner.run(name), runner.run(name)
     assert first.verdicts == second.verdicts
     assert len(first.verdicts) == len(load())
+
+
+def test_version_is_of_the_distribution_that_is_installed() -> None:
+    class Several(Subject):
+        distribution = ("no-such-thing", "numpy")
+
+    class Neither(Subject):
+        distribution = ("no-such-thing", "nor-this")
+
+    assert Several().version == metadata.version("numpy")
+    with pytest.raises(metadata.PackageNotFoundError, match="no-such-thing or nor-this"):
+        _ = Neither().version

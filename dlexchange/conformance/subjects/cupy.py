@@ -5,7 +5,7 @@ from ..subject import Subject
 
 class CuPy(Subject):
     name = "cupy"
-    distribution = "cupy-cuda13x"
+    distribution = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
     ground = "CUDA"
     imports = "import cupy as cp, numpy as np"
     make_code = "cp.asarray(np.array({values}, dtype='{dtype}').reshape({shape}))"

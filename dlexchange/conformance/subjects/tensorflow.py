@@ -7,7 +7,7 @@ BY_USER = "its from_dlpack takes a capsule: its user asks the producer for it"
 
 class TensorFlow(Subject):
     name = "tensorflow"
-    distribution = "tensorflow-cpu"
+    distribution = ("tensorflow", "tensorflow-cpu")
     imports = "import numpy as np, tensorflow as tf"
     make_code = "tf.constant(np.array({values}, dtype='{dtype}').reshape({shape}))"
     consume_code = "tf.experimental.dlpack.from_dlpack({x}.__dlpack__())"
