@@ -49,18 +49,19 @@ completed(void *arg, dlx_status status)
     completion_release(self);
 }
 
+/* GIL: held. NULL with an error set. */
 static completion *
-completion_new(dlx_error *error)
+completion_new(void)
 {
     completion *self = dlx_alloc(sizeof *self);
     if (self == NULL) {
-        error->status = DLX_NO_MEMORY;
+        PyErr_NoMemory();
         return NULL;
     }
     self->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (self->fd < 0) {
+    if (self->fd < 0) { /* a process has only so many descriptors */
+        PyErr_SetFromErrno(PyExc_OSError);
         free(self);
-        error->status = DLX_NO_MEMORY;
         return NULL;
     }
     atomic_init(&self->references, 2);
@@ -86,10 +87,10 @@ dlx_completion_start(PyObject *module, PyObject *subject)
     if (self == NULL) {
         return NULL;
     }
-    self->state = made = completion_new(&error);
+    self->state = made = completion_new();
     if (made == NULL) {
         Py_DECREF(self);
-        return dlx_raise_driver(state, &error);
+        return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
     status = is_event ? dlx_event_notify(((dlx_event_object *)subject)->event,

@@ -132,13 +132,16 @@ def _is_on_host(x: Any) -> bool:
 class _HostCompletion:
     """What `_Completion` is for devices, for a function that a thread waits in."""
 
+    _fd = -1
+
     def __init__(self) -> None:
         self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._done = False
         self._error: BaseException | None = None
 
     def __del__(self) -> None:
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
 
     def fileno(self) -> int:
         return self._fd

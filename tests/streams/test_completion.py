@@ -6,12 +6,14 @@ import asyncio
 import dataclasses
 import gc
 import os
+import resource
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 
 import dlexchange as dx
+from dlexchange.ready import _HostCompletion
 from dlexchange.testing import Simulation, drain
 
 from .conftest import other, warm
@@ -395,3 +397,23 @@ def test_ready_needs_no_running_loop_and_no_thread(sim: Simulation) -> None:
 
     asyncio.run(main())
     assert other(sim) is other(sim)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_process_without_descriptors_left_is_told_so(
+    sim: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = sim.stream()
+    tensor = dx.from_dlpack(sim.array(4, stream=stream, fill=3), stream=stream)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = os.open("/dev/null", os.O_RDONLY)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken, hard))  # none above those in use
+    try:
+        for ask in (lambda: dx.ready(tensor), _HostCompletion):
+            with pytest.raises(OSError, match="Too many open files"):
+                ask()
+        gc.collect()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        os.close(taken)
+    asyncio.run(dx.ready(tensor)._wait())
