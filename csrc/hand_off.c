@@ -5,6 +5,7 @@
 #include "hand_off.h"
 
 #include "arguments.h"
+#include "cupy.h"
 #include "fit.h"
 #include "numpy.h"
 #include "produce.h"
@@ -202,7 +203,7 @@ consumer_for(dlx_state *state, PyObject *to)
 
 /* Hand over to what consumer_for() found: a route in C, a callable, or a tuple that
  * ends in a callable: after a table for the consumer's current stream, or after what
- * fit.h needs to serve the plain case itself. */
+ * fit.h or cupy.h need to serve the plain case themselves. */
 static PyObject *
 hand_to(dlx_state *state, PyObject *x, PyObject *consumer, dlx_request *request)
 {
@@ -213,14 +214,17 @@ hand_to(dlx_state *state, PyObject *x, PyObject *consumer, dlx_request *request)
     }
     if (PyTuple_Check(consumer)) {
         PyObject *first = PyTuple_GET_ITEM(consumer, 0);
-        bool is_table = PyCapsule_CheckExact(first);
-        if (is_table && request->stream == NULL && request->copy != 1) {
+        bool is_plain = request->stream == NULL && request->copy != 1;
+        if (is_plain && PyCapsule_CheckExact(first)) {
             request->consumer = DLX_TO_EXCHANGE;
             request->managed = true;
             request->api = PyCapsule_GetPointer(first, "dlpack_exchange_api");
             return request->api != NULL ? dlx_hand_off(state, x, request) : NULL;
         }
-        if (!is_table && request->stream == NULL && request->copy < 0) {
+        if (is_plain && PyCallable_Check(first)) {
+            return dlx_cupy_hand_off(state, x, consumer, request->copy);
+        }
+        if (is_plain && request->copy < 0 && PyLong_Check(first)) {
             return dlx_fit_hand_off(state, x, consumer);
         }
         consumer = PyTuple_GET_ITEM(consumer, PyTuple_GET_SIZE(consumer) - 1);

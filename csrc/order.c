@@ -8,6 +8,7 @@
 
 #include "alloc.h"
 #include "backend.h"
+#include "cupy.h"
 #include "mutant.h"
 #include "raise.h"
 #include "stream_type.h"
@@ -50,17 +51,10 @@ work_stream(dlx_state *state, const DLPackExchangeAPI *api, DLDevice on,
             dlx_stream_ref *out)
 {
     void *handle = NULL;
-    dlx_error error;
     if (api->current_work_stream(on.device_type, on.device_id, &handle) != 0) {
         return -1;
     }
-    if (dlx_stream_init(&out->stream, (int32_t)on.device_type, on.device_id,
-                        (uintptr_t)handle, &error) != DLX_OK) {
-        dlx_raise_driver(state, &error);
-        return -1;
-    }
-    out->is_owned = dlx_stream_is_default(out->stream);
-    return 0;
+    return dlx_stream_of_handle(state, on, (uintptr_t)handle, out);
 }
 
 static bool
@@ -69,11 +63,13 @@ is_outside(const dlx_order *order)
     return dlx_backend_is_installed((int32_t)order->streams_on.device_type);
 }
 
-/* jax shows no stream of its own: it gets a Tensor, and orders itself behind that. */
+/* jax shows no stream of its own: it gets a Tensor, and orders itself behind that. So
+ * is what CuPy does not take, for Python to look at. */
 static bool
-wants_tensor(const dlx_request *request)
+wants_tensor(const dlx_request *request, DLDevice device)
 {
-    return request->consumer == DLX_TO_TENSOR || request->consumer == DLX_TO_JAX;
+    return request->consumer == DLX_TO_TENSOR || request->consumer == DLX_TO_JAX ||
+           (request->consumer == DLX_TO_CUPY && !dlx_cupy_takes(device));
 }
 
 /* torch takes pinned and managed memory as host memory only, unless a stream is named;
@@ -119,6 +115,10 @@ dlx_order_begin(dlx_state *state, DLDevice device, const dlx_request *request,
             return -1;
         }
         order->consumer.is_owned = true; /* the adapter vouches that they live on */
+    }
+    if (request->consumer == DLX_TO_CUPY && dlx_cupy_takes(device)) {
+        return dlx_cupy_stream(state, request->current_stream, order->streams_on,
+                               &order->consumer);
     }
     return 0;
 }
@@ -292,7 +292,7 @@ synchronise(dlx_state *state, const dlx_request *request, dlx_source *source,
             dlx_event **ready)
 {
     dlx_order *order = &source->order;
-    bool to_tensor = wants_tensor(request);
+    bool to_tensor = wants_tensor(request, source->view.device);
     bool host = consumes_on_host(request, order, source->view.device);
     dlx_error error;
     dlx_status status;
@@ -347,7 +347,7 @@ arrange_release(dlx_state *state, const dlx_request *request, dlx_source *source
 {
     dlx_order *order = &source->order;
     dlx_lease *lease = NULL;
-    bool to_tensor = wants_tensor(request);
+    bool to_tensor = wants_tensor(request, source->view.device);
     bool has_consumer = order->consumer.stream.device_type != 0;
     if (order->lease != NULL && !to_tensor) {
         const dlx_stream_ref *producer = &order->lease->producer;

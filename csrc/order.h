@@ -20,6 +20,11 @@ DLDevice dlx_order_device(DLDevice device);
 int dlx_stream_read(dlx_state *state, PyObject *object, DLDevice streams_on,
                     bool *vouched, DLX_GIVE dlx_stream_ref *out);
 
+/* The stream of a native handle, where 0 means the default stream. Only that is owned.
+ * 0, or -1 with an error set. */
+int dlx_stream_of_handle(dlx_state *state, DLDevice on, uintptr_t handle,
+                         dlx_stream_ref *out);
+
 /* What stream=None means to a producer: the default stream of the device. 0, or -1 with
  * an error set. Clauses: S06. */
 int dlx_stream_default(dlx_state *state, DLDevice on, DLX_GIVE dlx_stream_ref *out);

@@ -126,6 +126,7 @@ dlx_hand_off(dlx_state *state, PyObject *x, const dlx_request *request)
             }
             result = dlx_tensor_new(state, &source);
             break;
+        case DLX_TO_CUPY: /* dlx_cupy_hand_off makes its array */
         case DLX_TO_ADAPTER:
             result = dlx_tensor_new(state, &source);
             break;

@@ -17,6 +17,7 @@ typedef enum dlx_consumer {
     DLX_TO_JAX,
     DLX_TO_EXCHANGE, /* through the C exchange API in the request */
     DLX_TO_ADAPTER,  /* a Tensor, ordered for whom an adapter gives it to */
+    DLX_TO_CUPY,     /* a Tensor where CuPy does not take the memory (cupy.h) */
 } dlx_consumer;
 
 /* What the caller of a hand-off asked for. */
@@ -27,6 +28,7 @@ typedef struct dlx_request {
     bool managed;     /* a managed tensor is wanted where the producer has one */
     dlx_consumer consumer;
     const DLPackExchangeAPI *api; /* of DLX_TO_EXCHANGE, else NULL */
+    PyObject *current_stream;     /* of DLX_TO_CUPY: its function; borrowed */
 } dlx_request;
 
 /* What a hand-off of device memory knows of streams (order.c). */

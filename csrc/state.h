@@ -72,6 +72,7 @@ struct dlx_tensor;
     X(copy)                      \
     X(device)                    \
     X(data_ptr)                  \
+    X(ptr)                       \
     X(shape)                     \
     X(dtype)                     \
     X(strides)                   \

@@ -7,6 +7,21 @@
 #include "raise.h"
 #include "stream_type.h"
 
+int
+dlx_stream_of_handle(dlx_state *state, DLDevice on, uintptr_t handle,
+                     dlx_stream_ref *out)
+{
+    dlx_error error;
+    *out = (dlx_stream_ref){.is_owned = false};
+    if (dlx_stream_init(&out->stream, (int32_t)on.device_type, on.device_id, handle,
+                        &error) != DLX_OK) {
+        dlx_raise_driver(state, &error);
+        return -1;
+    }
+    out->is_owned = dlx_stream_is_default(out->stream);
+    return 0;
+}
+
 static int
 read_integer(dlx_state *state, PyObject *object, DLDevice on, bool *vouched,
              dlx_stream_ref *out)
@@ -14,7 +29,6 @@ read_integer(dlx_state *state, PyObject *object, DLDevice on, bool *vouched,
     int overflow;
     long long value = PyLong_AsLongLongAndOverflow(object, &overflow);
     uintptr_t handle = (uintptr_t)value;
-    dlx_error error;
     if (overflow > 0) { /* handles go up to 2^64 - 1 */
         handle = (uintptr_t)PyLong_AsUnsignedLongLong(object);
         if (PyErr_Occurred()) {
@@ -37,13 +51,7 @@ read_integer(dlx_state *state, PyObject *object, DLDevice on, bool *vouched,
             "for the per-thread default stream");
         return -1;
     }
-    if (dlx_stream_init(&out->stream, (int32_t)on.device_type, on.device_id, handle,
-                        &error) != DLX_OK) {
-        dlx_raise_driver(state, &error);
-        return -1;
-    }
-    out->is_owned = dlx_stream_is_default(out->stream);
-    return 0;
+    return dlx_stream_of_handle(state, on, handle, out);
 }
 
 /* Objects of frameworks: dlexchange.adapters.streams.resolve knows them. */
@@ -93,19 +101,16 @@ dlx_stream_read(dlx_state *state, PyObject *object, DLDevice on, bool *vouched,
 int
 dlx_stream_default(dlx_state *state, DLDevice on, dlx_stream_ref *out)
 {
-    dlx_error error;
     int status = 0;
     bool vouched;
-    *out = (dlx_stream_ref){.is_owned = true};
+    *out = (dlx_stream_ref){.is_owned = false};
     if (dlx_backend_is_installed((int32_t)on.device_type)) {
         PyObject *stream = dlx_backend_stream(state, on, NULL);
         status =
             stream != NULL ? dlx_stream_read(state, stream, on, &vouched, out) : -1;
         Py_XDECREF(stream);
-    } else if (dlx_stream_init(&out->stream, (int32_t)on.device_type, on.device_id, 0,
-                               &error) != DLX_OK) {
-        dlx_raise_driver(state, &error);
-        status = -1;
+    } else {
+        status = dlx_stream_of_handle(state, on, 0, out);
     }
     return status;
 }

@@ -16,6 +16,7 @@ An adapter is a module with
   not known, and device memory is given to it in the order it asks for itself;
 - ``copied(array)``: copies an array of device memory on the framework's current stream;
   without it ``copy=True`` is refused for such memory;
+- ``consumer_functions()``: what cupy.c calls where nothing else is said, () for nothing;
 - ``current_stream(to, device)``: the framework's current stream, with what owns its handle;
 - ``stream_of(x)``: the stream of an array whose ``__cuda_array_interface__`` names none
   although work may be pending;
@@ -129,7 +130,8 @@ def consumer(to: Any) -> Any:
 
     The callable takes (x, stream, copy). A tuple ends in one, and serves hand-offs of which
     nothing else is said before: by the capsule of a C exchange API whose streams are never
-    destroyed, or by what `fit.through` gives. Asked once for each name, module and type.
+    destroyed, by the functions that cupy.c calls, or by what `fit.through` gives. Asked once
+    for each name, module and type.
     """
     name = _framework_name(to)
     if name in _IN_C and not hasattr(to, "framework"):  # those of dlexchange.testing
@@ -160,7 +162,9 @@ def consumer(to: Any) -> Any:
         shown = adapter.__name__.rpartition(".")[2]
         on_stream = getattr(adapter, "on_stream", None)
         copied = getattr(adapter, "copied", None)
-        return through(shown, adapter.make, adapter.NEEDS, to, on_stream, copied)
+        otherwise = through(shown, adapter.make, adapter.NEEDS, to, on_stream, copied)
+        functions = adapter.consumer_functions() if hasattr(adapter, "consumer_functions") else ()
+        return (*functions, otherwise) if functions else otherwise
     if hasattr(framework, "from_dlpack"):
         return through(name, lambda tensor, _to: framework.from_dlpack(tensor), Needs(), to)
     raise ExchangeError(f"cannot convert to {to!r}: {wanted} has no from_dlpack")

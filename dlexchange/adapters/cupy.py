@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -13,12 +15,15 @@ from ..device import DeviceType
 from ..errors import CopyError
 from . import Route
 from .fit import Needs
-from .info import Report, has_exchange_api
+from .info import Report, has_exchange_api, route_note
 
 MODULE = "cupy"
 DISTRIBUTIONS = ("cupy-cuda13x", "cupy-cuda12x", "cupy-rocm-7-0", "cupy")
 NEEDS = Needs(on_device=True, keeps_read_only=False)
 NOTES = ("device memory only",)
+
+#: Why the fast route is not used; empty where it is, None where nobody asked yet.
+fallback_reason: str | None = None
 
 
 def classify(cls: type) -> Route | None:
@@ -38,6 +43,50 @@ def streams_table() -> Any:
     module = importlib.import_module("cupy_backends.cuda.stream")
     function = getattr(module, "__pyx_capi__", {}).get("get_stream_ptr")
     return None if function is None else _cupy_streams(function)
+
+
+def consumer_functions() -> tuple[Any, ...]:
+    """Find and test CuPy's functions for the fast route (cupy.c): () where they differ.
+
+    Returns
+    -------
+    tuple
+        (current stream of a device, import of a capsule), or ()
+    """
+    global fallback_reason
+    try:
+        functions = _probe()
+        fallback_reason = ""
+        return functions
+    except Exception as error:
+        fallback_reason = f"{type(error).__name__}: {error}"
+        return ()
+
+
+def _probe() -> tuple[Any, ...]:
+    import cupy
+
+    from .._core import Description, Protocols, from_dlpack
+
+    device = DeviceType.ROCM if getattr(cupy.cuda.runtime, "is_hip", False) else DeviceType.CUDA
+
+    class Specimen(Protocols):
+        def __dlexchange__(self) -> Description:  # nobody touches the memory
+            return Description(4096, (2, 3), "float32", device=(device, 0), stream=-1)
+
+    producer = Specimen()
+    kept = weakref.ref(producer)
+    capsule = from_dlpack(producer).__dlpack__(stream=-1, max_version=(1, 3))
+    del producer
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        twin = cupy.from_dlpack(capsule)
+    if (twin.data.ptr, twin.shape, str(twin.dtype)) != (4096, (2, 3), "float32") or not kept():
+        raise RuntimeError("from_dlpack of a capsule did not keep the array")
+    del capsule, twin
+    if kept():
+        raise RuntimeError("from_dlpack of a capsule keeps the memory for ever")
+    return (cupy.cuda.get_current_stream, cupy.from_dlpack)
 
 
 def make(tensor: Any, to: Any) -> Any:
@@ -101,7 +150,8 @@ def _external(stream: Any) -> Any:
 
 def report(module: ModuleType) -> Report:
     """Devices are not asked for: that would start the CUDA runtime."""
-    return Report(devices=(), exchange_api=has_exchange_api(module.ndarray))
+    note = route_note(fallback_reason)
+    return Report(devices=(), exchange_api=has_exchange_api(module.ndarray), notes=(note,))
 
 
 def devices(module: ModuleType) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from importlib import metadata
 from types import ModuleType
 from typing import Any, NamedTuple
 
-__all__ = ["FrameworkInfo", "Report", "frameworks", "has_exchange_api", "version_of"]
+__all__ = ["FrameworkInfo", "Report", "frameworks", "has_exchange_api", "route_note", "version_of"]
 
 
 class Report(NamedTuple):
@@ -68,6 +68,13 @@ def has_exchange_api(array_type: Any) -> bool:
     """Whether an array type carries the DLPack C exchange API."""
     api = getattr(array_type, "__dlpack_c_exchange_api__", None)
     return type(api).__name__ == "PyCapsule"
+
+
+def route_note(fallback_reason: str | None) -> str:
+    """Tell of a route that is tested at first use: None before that, "" where it is used."""
+    if fallback_reason is None:
+        return "fast route: tested at first use"
+    return f"fast route: no, {fallback_reason}" if fallback_reason else "fast route: yes"
 
 
 def version_of(distributions: Sequence[str]) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import CopyError, ExchangeError
 from . import Route
 from .fit import legacy_capsule, needs_host, on_host
-from .info import Report
+from .info import Report, route_note
 
 MODULE = "jax"
 DISTRIBUTIONS = ("jax",)
@@ -58,10 +58,7 @@ def report(module: ModuleType) -> Report:
     from jax._src import xla_bridge
 
     started = getattr(xla_bridge, "backends_are_initialized", lambda: False)()
-    if fallback_reason is None:
-        note = "fast route: tested at first use"
-    else:
-        note = f"fast route: no, {fallback_reason}" if fallback_reason else "fast route: yes"
+    note = route_note(fallback_reason)
     return Report(devices=devices(module) if started else (), notes=(note,))
 
 
