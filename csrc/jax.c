@@ -26,6 +26,7 @@ static struct {
     int usable;      /* -1: not asked yet */
     PyObject *whole; /* the one buffer of an array, as one that outlives its delete() */
     PyObject *buffer_to_managed;
+    vectorcallfunc call_whole, call_buffer_to_managed; /* what calls them, asked once */
     PyObject *managed_to_buffer;
     PyObject *cpu_device;
     PyObject *device_type_cpu; /* the number 1 */
@@ -61,6 +62,13 @@ now_ns(void)
     return (long long)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+static vectorcallfunc
+call_of(PyObject *callable)
+{
+    vectorcallfunc call = PyVectorcall_Function(callable);
+    return call != NULL ? call : PyObject_Vectorcall;
+}
+
 int
 dlx_jax_load(dlx_state *state)
 {
@@ -83,6 +91,8 @@ dlx_jax_load(dlx_state *state)
     if (jax.device_type_cpu == NULL) {
         goto fail;
     }
+    jax.call_whole = call_of(jax.whole);
+    jax.call_buffer_to_managed = call_of(jax.buffer_to_managed);
     jax.takes_device_type = takes_device_type != 0;
     jax.loaded_ticks = ticks();
     jax.loaded_ns = now_ns();
@@ -108,12 +118,13 @@ was_wait(uint64_t taken)
 static PyObject *
 export_timed(dlx_state *state, PyObject *x)
 {
-    PyObject *whole = PyObject_Vectorcall(jax.whole, &x, 1, NULL);
+    PyObject *whole = jax.call_whole(jax.whole, &x, 1, NULL);
     if (whole == NULL) {
         return NULL;
     }
     uint64_t start = ticks();
-    PyObject *capsule = PyObject_Vectorcall(jax.buffer_to_managed, &whole, 1, NULL);
+    PyObject *capsule =
+        jax.call_buffer_to_managed(jax.buffer_to_managed, &whole, 1, NULL);
     uint64_t taken = ticks() - start;
     Py_DECREF(whole);
     if (taken > LONG_TICKS && was_wait(taken)) {
