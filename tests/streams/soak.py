@@ -12,6 +12,8 @@ import resource
 import threading
 from typing import Any, NamedTuple
 
+from support import memory
+
 import dlexchange as dx
 from dlexchange.testing import Simulation, drain
 
@@ -30,6 +32,8 @@ class Soak(NamedTuple):
     events: int
     """Driver events of ours in existence; they are never destroyed."""
     resident_kilobytes: int
+    bytes_in_use: int
+    """Blocks given out by ``malloc``, which unlike resident memory do not depend on chance."""
 
     @property
     def events_allowed(self) -> int:
@@ -89,7 +93,8 @@ def soak(sim: Simulation, hand_offs: int) -> Soak:
         raise errors[0]
     gc.collect()
     drain()
-    return Soak(THREADS * hand_offs, max(peaks), dx.stats().events_created, _resident())
+    events = dx.stats().events_created
+    return Soak(THREADS * hand_offs, max(peaks), events, _resident(), memory.in_use())
 
 
 def _resident() -> int:
