@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +19,13 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("dlexchange")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_is_older_is_out_of_the_collectors_sight() -> None:
+    """Let collecting, which tests do often, look only at what they make: not at frameworks."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

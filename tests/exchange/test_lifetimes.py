@@ -28,15 +28,6 @@ each_consumer = pytest.mark.parametrize("consumer", CONSUMERS.values(), ids=CONS
 each_dialect = pytest.mark.parametrize("legacy", [False, True], ids=["versioned", "legacy"])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def frameworks_out_of_the_collectors_sight():
-    """Let collecting, which these tests do often, look only at what they make."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 def aligned_array():
     memory = np.zeros(128, np.uint8)
     array = memory[-memory.ctypes.data % 64 :][:64].view(np.float32)

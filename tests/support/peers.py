@@ -6,11 +6,12 @@ makes a skip that names it. Import what is here instead of the framework itself.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 from typing import Any, NoReturn
 
-__all__ = ["absent", "missing", "torch"]
+__all__ = ["absent", "missing", "torch"]  # noqa: F822
 
 _MAY_BE_ABSENT = ("torch",)
 
@@ -45,7 +46,8 @@ def _is_here(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-if _is_here("torch"):
-    import torch
-else:
-    torch: Any = _Absent("torch")
+def __getattr__(name: str) -> Any:
+    """Import when asked for: most children of tests need no framework, and start sooner."""
+    if name not in _MAY_BE_ABSENT:
+        raise AttributeError(name)
+    return importlib.import_module(name) if _is_here(name) else _Absent(name)
