@@ -79,11 +79,19 @@ read_address(dlx_state *state, PyObject *value, void **out)
                : 0;
 }
 
-/* Read a tuple or list of `n` integers. Reading one may change a list. */
+/* A tuple of what is in a list, since reading an item may change that; else the same.
+ */
+static PyObject *
+unchanging(PyObject *value)
+{
+    return PyList_Check(value) ? PyList_AsTuple(value) : Py_NewRef(value);
+}
+
+/* Read a tuple or list of `n` integers. */
 static int
 read_integers(PyObject *value, Py_ssize_t n, int64_t *out)
 {
-    PyObject *items = PyList_Check(value) ? PyList_AsTuple(value) : Py_NewRef(value);
+    PyObject *items = unchanging(value);
     int status = items != NULL ? 0 : -1;
     for (Py_ssize_t i = 0; status == 0 && i < n; i++) {
         out[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(items, i));
@@ -274,8 +282,7 @@ read_streams(dlx_state *state, dlx_description *self, PyObject *value)
             "work pending on this memory, or pass stream=-1 if it is complete");
         return -1;
     }
-    /* Reading one may change a list. */
-    PyObject *said = PyList_Check(value) ? PyList_AsTuple(value) : Py_NewRef(value);
+    PyObject *said = unchanging(value);
     if (said == NULL) {
         return -1;
     }

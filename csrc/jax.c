@@ -14,8 +14,7 @@
 /* XLA's CPU client takes memory as it is only at this alignment, else it copies. */
 #define JAX_ALIGNMENT 64
 #define WAIT_NS 50000
-/* Fewer than WAIT_NS has on any machine (x86's counter runs at the clock of the base).
- */
+/* Fewer than WAIT_NS has anywhere (x86's counter runs at the clock of the base). */
 #if defined(__x86_64__)
 #define LONG_TICKS 20000
 #else

@@ -44,8 +44,7 @@ static const DLDataType plain_dtypes[BUILTIN_TYPES] = {
     [NPY_CDOUBLE] = {kDLComplex, 128, 1},
 };
 
-/* numpy's descriptor of each of them, kept: by code, and by the logarithm of its bytes.
- */
+/* numpy's descriptors of these, kept: by code, and by the logarithm of the bytes. */
 #define PLAIN_CODES (kDLBool + 1)
 #define PLAIN_SIZES 5
 static PyArray_Descr *plain_descrs[PLAIN_CODES][PLAIN_SIZES];

@@ -137,7 +137,7 @@ dlx_torch_watch_pinned(PyObject *module, PyObject *callable)
 int
 dlx_torch_note_pinned(PyObject *x, const dlx_request *request, dlx_source *source)
 {
-    int type, id, status = 0;
+    int type, id, status = -1;
     if (pinned_on == NULL || request->consumer == DLX_TO_TORCH ||
         source->view.device.device_type != kDLCPU) {
         return 0;
@@ -146,11 +146,11 @@ dlx_torch_note_pinned(PyObject *x, const dlx_request *request, dlx_source *sourc
     if (device == NULL) {
         return -1;
     }
-    if (device != Py_None) {
-        status = PyArg_ParseTuple(device, "ii", &type, &id) ? 0 : -1;
-    }
-    if (device != Py_None && status == 0) {
+    if (device == Py_None) {
+        status = 0;
+    } else if (PyArg_ParseTuple(device, "ii", &type, &id)) {
         source->view.device = (DLDevice){(DLDeviceType)type, id};
+        status = 0;
     }
     Py_DECREF(device);
     return status;
