@@ -81,8 +81,9 @@ PyObject *
 dlx_adapt_warn_read_only(PyObject *module, PyObject *args)
 {
     const char *producer, *consumer;
-    if (!PyArg_ParseTuple(args, "ss", &producer, &consumer) ||
-        dlx_warn_read_only(PyModule_GetState(module), producer, consumer) < 0) {
+    Py_ssize_t level;
+    if (!PyArg_ParseTuple(args, "ssn", &producer, &consumer, &level) ||
+        dlx_warn_read_only(PyModule_GetState(module), producer, consumer, level) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;

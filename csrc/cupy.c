@@ -94,7 +94,7 @@ import_source(dlx_state *state, PyObject *from_dlpack, dlx_source *source)
 {
     PyObject *capsule = NULL, *result = NULL;
     if (dlx_source_is_read_only(source) &&
-        dlx_warn_read_only(state, source->framework, "cupy") < 0) {
+        dlx_warn_read_only(state, source->framework, "cupy", 1) < 0) {
         return NULL;
     }
     capsule = dlx_source_export(state, source, true);

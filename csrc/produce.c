@@ -28,7 +28,8 @@ dlx_consumer_refused(dlx_state *state, const char *consumer, const dlx_source *s
 }
 
 int
-dlx_warn_read_only(dlx_state *state, const char *producer, const char *consumer)
+dlx_warn_read_only(dlx_state *state, const char *producer, const char *consumer,
+                   Py_ssize_t level)
 {
     if (state->strict) {
         dlx_raise(state->ExchangeError,
@@ -40,7 +41,7 @@ dlx_warn_read_only(dlx_state *state, const char *producer, const char *consumer)
         return 0;
     }
     if (PyErr_WarnFormat(
-            state->ReadOnlyWarning, 1,
+            state->ReadOnlyWarning, level,
             "a read-only %s array was handed to %s, which cannot express that: "
             "writing to it there is undefined; pass copy=True to be safe (this "
             "warning is given once)",

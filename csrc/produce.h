@@ -30,7 +30,9 @@ void dlx_consumer_refused(dlx_state *state, const char *consumer,
 
 /* Warn, once a process, that the consumer cannot keep memory read-only. In strict mode
  * an ExchangeError. 0 or -1. */
-int dlx_warn_read_only(dlx_state *state, const char *producer, const char *consumer);
+/* `level`: how many Python frames up is the caller of dlexchange. */
+int dlx_warn_read_only(dlx_state *state, const char *producer, const char *consumer,
+                       Py_ssize_t level);
 
 /* The C exchange API of torch; imports torch. 0, or -1 with an error set. */
 int dlx_torch_load(dlx_state *state);

@@ -247,7 +247,7 @@ dlx_torch_make(dlx_state *state, const dlx_request *request, dlx_source *source)
         }
         if (dlx_source_is_read_only(source)) {
             dlx_source_own_dims(source); /* a warning may run anything */
-            if (dlx_warn_read_only(state, source->framework, "torch") < 0) {
+            if (dlx_warn_read_only(state, source->framework, "torch", 1) < 0) {
                 return NULL;
             }
         }

@@ -187,7 +187,7 @@ def _fitted(name: str, tensor: Tensor, copy: bool | None, needs: Needs, producer
             )
         tensor = _core().from_dlpack(tensor, copy=True)
     if tensor.readonly and not needs.keeps_read_only:
-        _core()._warn_read_only(producer, name)
+        _core()._warn_read_only(producer, name, 3)  # of who asked, behind `hand_over`
     return tensor
 
 

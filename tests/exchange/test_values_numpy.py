@@ -11,6 +11,7 @@ from support.consumers import CONSUMERS, values
 from support.peers import torch
 
 import dlexchange as dx
+from dlexchange.adapters.fit import Needs, through
 from dlexchange.errors import ReadOnlyWarning
 
 each_consumer = pytest.mark.parametrize("consumer", CONSUMERS.values(), ids=CONSUMERS.keys())
@@ -260,6 +261,15 @@ def test_read_only_warning_names_the_callers_line():
     pytest.importorskip("torch", reason="absent: torch is not installed")
     with pytest.warns(ReadOnlyWarning) as caught:
         dx.to_torch(frozen([1.0]))
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.usefixtures("fresh_warning")
+def test_read_only_warning_of_an_adapter_names_the_callers_line():
+    needs = Needs(keeps_read_only=False)
+    *_, hand_over = through("stand-in", lambda tensor, _: tensor, needs, "stand-in")
+    with pytest.warns(ReadOnlyWarning, match="read-only numpy array.*stand-in") as caught:
+        hand_over(frozen([1.0]), None, None)
     assert caught[0].filename == __file__
 
 
