@@ -56,7 +56,10 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rehearse", action="store_true", help="all of it, simulated and small")
     parser.add_argument("--only", action="append", help="one case by name; may be repeated")
     parser.add_argument("--json", type=Path, help="write the result here")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.simulated and options.only:
+        parser.error("--only chooses among the cases with times, and --simulated has none")
+    return options
 
 
 if __name__ == "__main__":
