@@ -60,6 +60,18 @@ fail:
 }
 
 PyObject *
+dlx_adapt_managed_capsule(PyObject *module, PyObject *args)
+{
+    (void)module;
+    unsigned long long address;
+    int versioned;
+    if (!PyArg_ParseTuple(args, "Kp", &address, &versioned)) {
+        return NULL;
+    }
+    return dlx_capsule_of((void *)(uintptr_t)address, versioned != 0);
+}
+
+PyObject *
 dlx_adapt_count_copy(PyObject *module, PyObject *unused)
 {
     (void)unused;

@@ -16,6 +16,11 @@ int dlx_adapt_ask(PyObject *prepare, PyObject *x);
  * consumer does not write, or has warned. */
 PyObject *dlx_adapt_legacy_capsule(PyObject *module, PyObject *tensor);
 
+/* A capsule of the managed tensor at an address: (address, versioned). A deleter that
+ * is Python's must not run while an exception is set, as a destructor of Python's
+ * would. */
+PyObject *dlx_adapt_managed_capsule(PyObject *module, PyObject *args);
+
 /* Count a copy that a consuming framework made. */
 PyObject *dlx_adapt_count_copy(PyObject *module, PyObject *unused);
 

@@ -136,6 +136,27 @@ destroy_legacy(PyObject *capsule)
     }
 }
 
+static void
+destroy_foreign(PyObject *capsule)
+{
+    dlx_hold hold = {.kind = DLX_HOLD_NOTHING};
+    if (PyCapsule_IsValid(capsule, name_versioned)) {
+        dlx_hold_set(&hold, DLX_HOLD_VERSIONED,
+                     PyCapsule_GetPointer(capsule, name_versioned));
+    } else if (PyCapsule_IsValid(capsule, name_legacy)) {
+        dlx_hold_set(&hold, DLX_HOLD_LEGACY,
+                     PyCapsule_GetPointer(capsule, name_legacy));
+    }
+    dlx_hold_drop(&hold);
+}
+
+PyObject *
+dlx_capsule_of(void *managed, bool versioned)
+{
+    return PyCapsule_New(managed, versioned ? name_versioned : name_legacy,
+                         destroy_foreign);
+}
+
 PyObject *
 dlx_capsule_new(dlx_block *block, bool versioned)
 {

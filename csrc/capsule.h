@@ -32,6 +32,10 @@ int dlx_capsule_legacy_check(dlx_state *state, const dlx_source *source);
  * taken. Clauses: C01-C05. */
 DLX_GIVE PyObject *dlx_capsule_new(DLX_TAKE dlx_block *block, bool versioned);
 
+/* Wrap a managed tensor that is not a block. Its deleter is kept from an exception that
+ * is on its way. On failure nothing is taken. */
+DLX_GIVE PyObject *dlx_capsule_of(DLX_TAKE void *managed, bool versioned);
+
 /* Hand a source out in a capsule. Refuses what an unversioned capsule cannot say. NULL
  * with an error set: then nothing is taken. */
 DLX_GIVE PyObject *dlx_source_export(dlx_state *state, DLX_TAKE dlx_source *source,

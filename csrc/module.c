@@ -160,6 +160,9 @@ static PyMethodDef functions[] = {
      PyDoc_STR("Ask this function of torch's host tensors; see torch.h.")},
     {"_legacy_capsule", dlx_adapt_legacy_capsule, METH_O,
      PyDoc_STR("For adapters: a legacy capsule of a Tensor, also of a read-only one.")},
+    {"_managed_capsule", dlx_adapt_managed_capsule, METH_VARARGS,
+     PyDoc_STR(
+         "For dlexchange.testing: a capsule of the managed tensor at an address.")},
     {"_buffer_address", buffer_address, METH_O,
      PyDoc_STR("_buffer_address(memoryview) -> address of its first element.")},
     {"_count_copy", dlx_adapt_count_copy, METH_NOARGS,

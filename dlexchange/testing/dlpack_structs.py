@@ -7,6 +7,8 @@ from collections.abc import Callable
 from ctypes import c_char_p, c_int32, c_int64, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
 from typing import Any
 
+from dlexchange._core import _managed_capsule
+
 CUDA, ROCM = 2, 10
 VERSION = (1, 3)
 EXCHANGE_API = b"dlpack_exchange_api"
@@ -97,20 +99,7 @@ capsule_new = _capsule_function(
 capsule_pointer = _capsule_function("PyCapsule_GetPointer", c_void_p, ctypes.py_object, c_char_p)
 capsule_rename = _capsule_function("PyCapsule_SetName", c_int32, ctypes.py_object, c_char_p)
 capsule_is_valid = _capsule_function("PyCapsule_IsValid", c_int32, ctypes.py_object, c_char_p)
-_dying_pointer = _capsule_function("PyCapsule_GetPointer", c_void_p, c_void_p, c_char_p)
-_dying_is_valid = _capsule_function("PyCapsule_IsValid", c_int32, c_void_p, c_char_p)
 no_destructor = _CAPSULE_DESTRUCTOR()
-
-
-def _delete_unconsumed(capsule: int) -> None:
-    """Run the deleter of a capsule that nobody consumed."""
-    if _dying_is_valid(capsule, VERSIONED):
-        delete(_dying_pointer(capsule, VERSIONED), ManagedVersioned)
-    elif _dying_is_valid(capsule, LEGACY):
-        delete(_dying_pointer(capsule, LEGACY), Managed)
-
-
-delete_unconsumed = _CAPSULE_DESTRUCTOR(_delete_unconsumed)
 
 
 def delete(address: int, form: type[Managed] | type[ManagedVersioned]) -> None:
@@ -137,8 +126,7 @@ class Export:
 
     def capsule(self) -> Any:
         """Return a capsule that owns the managed tensor."""
-        name = VERSIONED if self.form is ManagedVersioned else LEGACY
-        return capsule_new(self.address, name, delete_unconsumed)
+        return _managed_capsule(self.address, self.form is ManagedVersioned)
 
 
 exports: dict[int, Export] = {}

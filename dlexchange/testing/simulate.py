@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from ctypes import c_uint32
 from typing import Any
 
+from dlexchange import _core
 from dlexchange.testing import driver as _driver
 from dlexchange.testing.framework import Framework
 from dlexchange.testing.simulation import Simulation
@@ -15,17 +16,6 @@ from dlexchange.testing.simulation import Simulation
 _VARIABLE = "DLEXCHANGE_CUDA_DRIVER"
 
 _active: list[Simulation] = []
-
-
-def _reset_core() -> None:
-    """Make the core forget a driver it has loaded, where it has such a function."""
-    try:
-        from dlexchange import _core
-    except ImportError:
-        return
-    reset = getattr(_core, "_driver_reset", None)
-    if reset is not None:
-        reset()
 
 
 @contextmanager
@@ -158,7 +148,7 @@ def _simulate(sim: Simulation) -> Iterator[Simulation]:
     if _active:
         raise RuntimeError("a simulation is active already: leave it before entering another")
     before = os.environ.get(_VARIABLE)
-    _reset_core()
+    _core._driver_reset()
     _active.append(sim)
     os.environ[_VARIABLE] = _driver.path_of(sim.library)
     sim._begin()
@@ -167,7 +157,7 @@ def _simulate(sim: Simulation) -> Iterator[Simulation]:
     finally:
         for latch in list(sim._closed):
             latch.open()  # whoever still waits for one, such as the core's threads, may go on
-        _reset_core()
+        _core._driver_reset()
         sim._end()
         _active.remove(sim)
         if before is None:
@@ -238,10 +228,4 @@ def drain() -> None:
     """
     for sim in _active:
         sim.run()
-    try:
-        from dlexchange import _core
-    except ImportError:
-        return
-    core_drain = getattr(_core, "_drain", None)
-    if core_drain is not None:
-        core_drain()
+    _core._drain()

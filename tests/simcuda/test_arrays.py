@@ -7,6 +7,7 @@ import gc
 import threading
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dlexchange.testing import SimArray, SimStream, Simulation
@@ -167,6 +168,14 @@ def test_unconsumed_capsule_gives_its_memory_back(sim: Simulation, versioned: bo
     gc.collect()
     assert len(dl.exports) == 0
     assert sim.live["block"] == 0
+
+
+@pytest.mark.parametrize("speaks", ["dlpack", "exchange_api"])
+def test_consumer_that_refuses_a_capsule_is_heard(sim: Simulation, speaks: str) -> None:
+    array = sim.array(16, stream=sim.stream(), speaks=speaks, fill=7)
+    with pytest.raises((BufferError, RuntimeError), match=r"[Uu]nsupported device"):
+        np.from_dlpack(array)
+    assert len(dl.exports) == 0
 
 
 def test_consumed_capsule_gives_its_memory_back_with_the_consumer(sim: Simulation) -> None:
