@@ -205,11 +205,49 @@ refuse_type(dlx_state *state, PyObject *reason, PyObject *x)
     return -1;
 }
 
+/* Read `x` by the route of its type; nothing is ordered yet. */
+static int
+open_by_route(dlx_state *state, dlx_entry *entry, PyObject *x,
+              const dlx_request *request, dlx_source *source)
+{
+    switch (entry->route) {
+        case DLX_ROUTE_TENSOR:
+            return dlx_tensor_open(state, x, source);
+        case DLX_ROUTE_NUMPY:
+            return dlx_numpy_open(state, x, request, source);
+        case DLX_ROUTE_TORCH:
+            return dlx_torch_open(state, entry->api, x, request, source);
+        case DLX_ROUTE_EXCHANGE:
+            return open_exchange(state, *entry, x, source);
+        case DLX_ROUTE_JAX:
+            return dlx_adapt_ask(entry->prepare, x) == 0
+                       ? dlx_jax_open(state, x, request, source)
+                       : -1;
+        case DLX_ROUTE_DLPACK:
+            return dlx_dlpack_open(state, *entry, x, request, source);
+        case DLX_ROUTE_CAPSULE:
+            source->framework = "capsule";
+            return dlx_capsule_claim(state, x, source);
+        case DLX_ROUTE_CAI:
+            return dlx_cai_open(state, x, request, source);
+        case DLX_ROUTE_PRODUCER:
+            return dlx_producer_open(state, x, request, source);
+        case DLX_ROUTE_PREPARE: /* dlx_source_open's */
+        case DLX_ROUTE_REFUSE:
+        case DLX_ROUTE_NONE:
+        case DLX_ROUTE_UNKNOWN:
+            break;
+    }
+    /* Wrappers often set this one on the instance. */
+    return entry->prepare == NULL && has_cuda_array_interface(x)
+               ? dlx_cai_open(state, x, request, source)
+               : refuse_type(state, entry->prepare, x);
+}
+
 int
 dlx_source_open(dlx_state *state, PyObject *x, const dlx_request *request,
                 dlx_source *source)
 {
-    int status = -1;
     dlx_entry *entry = dlx_entry_of(state, x);
     if (entry == NULL) {
         return -1;
@@ -218,53 +256,10 @@ dlx_source_open(dlx_state *state, PyObject *x, const dlx_request *request,
     source->hold.lease = NULL;
     source->order.is_active = false;
     source->route = entry->route;
-    switch (entry->route) {
-        case DLX_ROUTE_TENSOR:
-            status = dlx_tensor_open(state, x, source);
-            break;
-        case DLX_ROUTE_NUMPY:
-            status = dlx_numpy_open(state, x, request, source);
-            break;
-        case DLX_ROUTE_TORCH:
-            status = dlx_torch_open(state, entry->api, x, request, source);
-            break;
-        case DLX_ROUTE_EXCHANGE:
-            status = open_exchange(state, *entry, x, source);
-            break;
-        case DLX_ROUTE_JAX:
-            if (dlx_adapt_ask(entry->prepare, x) == 0) {
-                status = dlx_jax_open(state, x, request, source);
-            }
-            break;
-        case DLX_ROUTE_DLPACK:
-            status = dlx_dlpack_open(state, *entry, x, request, source);
-            break;
-        case DLX_ROUTE_CAPSULE:
-            source->framework = "capsule";
-            status = dlx_capsule_claim(state, x, source);
-            break;
-        case DLX_ROUTE_CAI:
-            status = dlx_cai_open(state, x, request, source);
-            break;
-        case DLX_ROUTE_PRODUCER:
-            status = dlx_producer_open(state, x, request, source);
-            break;
-        case DLX_ROUTE_PREPARE:
-            return open_prepared(state, entry, x, request,
-                                 source); /* ordered in there */
-        case DLX_ROUTE_REFUSE:
-        case DLX_ROUTE_NONE:
-        case DLX_ROUTE_UNKNOWN:
-            /* Wrappers often set this one on the instance. */
-            if (entry->prepare != NULL) {
-                status = refuse_type(state, entry->prepare, x);
-            } else {
-                status = has_cuda_array_interface(x)
-                             ? dlx_cai_open(state, x, request, source)
-                             : refuse_type(state, NULL, x);
-            }
-            break;
+    if (entry->route == DLX_ROUTE_PREPARE) {
+        return open_prepared(state, entry, x, request, source); /* ordered in there */
     }
+    int status = open_by_route(state, entry, x, request, source);
     if (status == 0 && request->copy == 0 &&
         (source->flags & DLPACK_FLAG_BITMASK_IS_COPIED)) {
         dlx_source_close(source);

@@ -29,16 +29,33 @@ landed(void *arg)
     free(both);
 }
 
-/* A Tensor over the pinned copy, with the shape and strides of its source. */
+/* A Tensor over `span` bytes of pinned memory, `first` before its first element, with
+ * the shape and strides of its source. */
 static DLX_GIVE PyObject *
-destination_new(dlx_state *state, const dlx_tensor *from, void *pinned, size_t first)
+destination_new(dlx_state *state, const dlx_tensor *from, DLDevice on, size_t span,
+                size_t first)
 {
+    void *pinned = NULL;
+    dlx_error error;
+    dlx_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = dlx_pinned_alloc((int32_t)on.device_type, on.device_id,
+                              span > 0 ? span : 1, &pinned, &error);
+    Py_END_ALLOW_THREADS
+    if (status != DLX_OK) {
+        dlx_raise_driver(state, &error);
+        return NULL;
+    }
     dlx_source source = {.view = from->view, .flags = DLPACK_FLAG_BITMASK_IS_COPIED};
     source.view.data = (char *)pinned + first;
     source.view.device = (DLDevice){kDLCPU, 0};
     source.flags |= from->flags & DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED;
     dlx_hold_set(&source.hold, DLX_HOLD_PINNED, pinned);
-    return dlx_tensor_new(state, &source);
+    PyObject *to = dlx_tensor_new(state, &source);
+    if (to == NULL) {
+        dlx_pinned_free(pinned);
+    }
+    return to;
 }
 
 PyObject *
@@ -48,7 +65,6 @@ dlx_py_copy_to_host(PyObject *module, PyObject *x)
     const dlx_tensor *from = (const dlx_tensor *)x;
     PyObject *to = NULL, *event = NULL;
     in_flight *both = NULL;
-    void *pinned = NULL;
     dlx_event *done = NULL, *after = NULL;
     size_t first = 0, span;
     dlx_error error;
@@ -67,19 +83,10 @@ dlx_py_copy_to_host(PyObject *module, PyObject *x)
     span = dlx_layout_span(&from->view, padded, &first);
     uintptr_t source = (uintptr_t)dlx_layout_first(&from->view) - first;
     after = from->hold.lease != NULL ? from->hold.lease->ready : NULL;
-    Py_BEGIN_ALLOW_THREADS
-    status = dlx_pinned_alloc((int32_t)on.device_type, on.device_id,
-                              span > 0 ? span : 1, &pinned, &error);
-    Py_END_ALLOW_THREADS
-    if (status != DLX_OK) {
-        dlx_raise_driver(state, &error);
-        goto fail;
-    }
-    to = destination_new(state, from, pinned, first);
+    to = destination_new(state, from, on, span, first);
     if (to == NULL) {
         goto fail;
     }
-    pinned = NULL; /* the Tensor has it */
     both = dlx_alloc(sizeof *both);
     if (both == NULL) {
         PyErr_NoMemory();
@@ -109,7 +116,6 @@ dlx_py_copy_to_host(PyObject *module, PyObject *x)
     return Py_BuildValue("(NN)", to, event);
 
 fail:
-    dlx_pinned_free(pinned);
     dlx_event_release(done);
     Py_XDECREF(to);
     return NULL;

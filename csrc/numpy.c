@@ -2,86 +2,20 @@
  *
  * Implementation of numpy.h.
  */
-#include "state.h"
-
-#define NPY_NO_DEPRECATED_API NPY_1_22_API_VERSION
-#define NPY_TARGET_VERSION NPY_1_22_API_VERSION
-#include <numpy/arrayobject.h>
-
 #include "numpy.h"
+
+#include "numpy_dtype.h"
 #include "produce.h"
 #include "tensor.h"
 
-/* A dtype that numpy shows through another package (ml_dtypes). */
-typedef struct extra_dtype {
-    DLDataType dtype;
-    PyArray_Descr *descr;
-} extra_dtype;
-
-#define MAX_EXTRA 32
-static extra_dtype extras[MAX_EXTRA];
-static int extras_count = -1; /* not looked up yet */
 static bool loaded;
-
-#define BUILTIN_TYPES (NPY_HALF + 1)
-
-static const DLDataType plain_dtypes[BUILTIN_TYPES] = {
-    [NPY_BOOL] = {kDLBool, 8, 1},
-    [NPY_BYTE] = {kDLInt, 8, 1},
-    [NPY_UBYTE] = {kDLUInt, 8, 1},
-    [NPY_SHORT] = {kDLInt, 16, 1},
-    [NPY_USHORT] = {kDLUInt, 16, 1},
-    [NPY_INT] = {kDLInt, 32, 1},
-    [NPY_UINT] = {kDLUInt, 32, 1},
-    [NPY_LONG] = {kDLInt, 8 * sizeof(long), 1},
-    [NPY_ULONG] = {kDLUInt, 8 * sizeof(long), 1},
-    [NPY_LONGLONG] = {kDLInt, 64, 1},
-    [NPY_ULONGLONG] = {kDLUInt, 64, 1},
-    [NPY_HALF] = {kDLFloat, 16, 1},
-    [NPY_FLOAT] = {kDLFloat, 32, 1},
-    [NPY_DOUBLE] = {kDLFloat, 64, 1},
-    [NPY_CFLOAT] = {kDLComplex, 64, 1},
-    [NPY_CDOUBLE] = {kDLComplex, 128, 1},
-};
-
-/* numpy's descriptors of these, kept: by code, and by the logarithm of the bytes. */
-#define PLAIN_CODES (kDLBool + 1)
-#define PLAIN_SIZES 5
-static PyArray_Descr *plain_descrs[PLAIN_CODES][PLAIN_SIZES];
-
-/* The place of a descriptor, or NULL for what can have none. */
-static inline PyArray_Descr **
-plain_descr(DLDataType dtype)
-{
-    unsigned size =
-        dtype.bits < 8 ? PLAIN_SIZES : (unsigned)__builtin_ctz(dtype.bits) - 3;
-    return dtype.lanes == 1 && dtype.code < PLAIN_CODES && size < PLAIN_SIZES &&
-                   dtype.bits == 8u << size
-               ? &plain_descrs[dtype.code][size]
-               : NULL;
-}
-
-static int
-plain_descrs_load(void)
-{
-    for (int num = 0; num < BUILTIN_TYPES; num++) {
-        PyArray_Descr **place = plain_descr(plain_dtypes[num]);
-        if (place != NULL && *place == NULL) { /* long before long long */
-            *place = PyArray_DescrFromType(num);
-            if (*place == NULL) {
-                return -1;
-            }
-        }
-    }
-    return 0;
-}
 
 int
 dlx_numpy_load(dlx_state *state)
 {
     (void)state;
     if (!loaded) {
-        if (_import_array() < 0 || plain_descrs_load() < 0) {
+        if (_import_array() < 0 || dlx_numpy_dtypes_load() < 0) {
             return -1;
         }
         loaded = true;
@@ -106,84 +40,6 @@ dlx_numpy_has_type(dlx_state *state, PyTypeObject *type)
         }
     }
     return PyType_IsSubtype(type, &PyArray_Type);
-}
-
-/* Ask dlexchange.adapters.numpy for (code, bits, dtype) triples. */
-static int
-extras_load(dlx_state *state)
-{
-    int status = -1;
-    PyObject *list = NULL;
-    if (extras_count >= 0) {
-        return 0;
-    }
-    list = PyObject_CallMethod(state->adapters, "extra_numpy_dtypes", NULL);
-    if (list == NULL) {
-        goto fail;
-    }
-    Py_ssize_t n = PyList_Size(list);
-    int count = 0;
-    for (Py_ssize_t i = 0; i < n && i < MAX_EXTRA; i++) {
-        int code, bits;
-        PyObject *descr;
-        if (!PyArg_ParseTuple(PyList_GetItem(list, i), "iiO!", &code, &bits,
-                              &PyArrayDescr_Type, &descr)) {
-            goto fail;
-        }
-        extras[count].dtype = (DLDataType){(uint8_t)code, (uint8_t)bits, 1};
-        extras[count].descr = (PyArray_Descr *)Py_NewRef(descr);
-        count++;
-    }
-    if (count > 0) { /* without ml_dtypes ask again: it may be imported later */
-        extras_count = count;
-    }
-    status = 0;
-fail:
-    Py_XDECREF(list);
-    return status;
-}
-
-static int
-refuse_dtype(dlx_state *state, PyArray_Descr *descr, const char *why)
-{
-    dlx_raise(state->ExchangeError, "numpy array of dtype %R: %s", descr, why);
-    return -1;
-}
-
-/* The dtypes that the table above does not answer. */
-static int
-read_rare_dtype(dlx_state *state, PyArray_Descr *descr, dlx_source *source)
-{
-    int num = descr->type_num;
-    if (num == NPY_OBJECT) {
-        return refuse_dtype(
-            state, descr,
-            "Python objects have no value in memory to exchange; convert "
-            "to a numeric dtype first");
-    }
-    if (num == NPY_LONGDOUBLE || num == NPY_CLONGDOUBLE) {
-        return refuse_dtype(state, descr,
-                            "an extended format that DLPack cannot name; convert with "
-                            ".astype(numpy.float64) or complex128");
-    }
-    if (PyDataType_HASFIELDS(descr)) {
-        return refuse_dtype(
-            state, descr,
-            "structured values; exchange each field on its own (x['name'])");
-    }
-    if (extras_load(state) < 0) {
-        return -1;
-    }
-    for (int i = 0; i < extras_count; i++) {
-        if (extras[i].descr->type_num == num) {
-            source->view.dtype = extras[i].dtype;
-            if (extras[i].dtype.bits < 8) { /* one element a byte */
-                source->flags |= DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED;
-            }
-            return 0;
-        }
-    }
-    return refuse_dtype(state, descr, "DLPack has no name for these values");
 }
 
 /* numpy counts strides in bytes, DLPack in elements. False where they do not divide and
@@ -250,9 +106,9 @@ dlx_numpy_open(dlx_state *state, PyObject *x, const dlx_request *request,
 
     source->flags = 0;
     source->framework = "numpy";
-    if ((unsigned)num < BUILTIN_TYPES && plain_dtypes[num].lanes != 0) {
-        source->view.dtype = plain_dtypes[num];
-    } else if (read_rare_dtype(state, descr, source) < 0) {
+    if (dlx_numpy_is_plain(num)) {
+        source->view.dtype = dlx_numpy_plain_dtypes[num];
+    } else if (dlx_numpy_read_rare_dtype(state, descr, source) < 0) {
         return -1;
     }
     if (!PyArray_ISNBO(descr->byteorder)) {
@@ -287,11 +143,10 @@ describe_plain(PyArrayObject *array, DLTensor *view, int64_t *dims)
     const PyArray_Descr *descr = PyArray_DESCR(array);
     const npy_intp *shape = PyArray_DIMS(array), *steps = PyArray_STRIDES(array);
     int num = descr->type_num, ndim = PyArray_NDIM(array);
-    if ((unsigned)num >= BUILTIN_TYPES || plain_dtypes[num].lanes == 0 ||
-        !PyArray_ISNBO(descr->byteorder)) {
+    if (!dlx_numpy_is_plain(num) || !PyArray_ISNBO(descr->byteorder)) {
         return false;
     }
-    int shift = __builtin_ctz((unsigned)plain_dtypes[num].bits) - 3;
+    int shift = __builtin_ctz((unsigned)dlx_numpy_plain_dtypes[num].bits) - 3;
     npy_intp rest = 0;
     bool plain = true;
     for (int i = 0; i < ndim; i++) {
@@ -303,7 +158,7 @@ describe_plain(PyArrayObject *array, DLTensor *view, int64_t *dims)
     view->data = PyArray_DATA(array);
     view->device = (DLDevice){kDLCPU, 0};
     view->ndim = ndim;
-    view->dtype = plain_dtypes[num];
+    view->dtype = dlx_numpy_plain_dtypes[num];
     view->shape = dims;
     view->strides = dims + ndim;
     view->byte_offset = 0;
@@ -359,35 +214,6 @@ dlx_numpy_short_block(dlx_state *state, PyObject *x)
     return block;
 }
 
-/* A descriptor for `dtype`, or NULL with ExchangeError set. */
-static DLX_GIVE PyArray_Descr *
-descr_for(dlx_state *state, const dlx_source *source)
-{
-    DLDataType dtype = source->view.dtype;
-    PyArray_Descr **plain = plain_descr(dtype);
-    if (plain != NULL && *plain != NULL) {
-        return (PyArray_Descr *)Py_NewRef((PyObject *)*plain);
-    }
-    if (extras_load(state) < 0) {
-        return NULL;
-    }
-    bool storable =
-        dtype.lanes == 1 && (dtype.bits >= 8 || dlx_source_is_padded(source));
-    for (int i = 0; storable && i < extras_count; i++) {
-        if (extras[i].dtype.code == dtype.code && extras[i].dtype.bits == dtype.bits) {
-            return (PyArray_Descr *)Py_NewRef((PyObject *)extras[i].descr);
-        }
-    }
-    dlx_raise(state->ExchangeError,
-              "numpy has no dtype for DLPack (code %d, bits %d, lanes %d%s)%s",
-              (int)dtype.code, (int)dtype.bits, (int)dtype.lanes,
-              dtype.bits < 8 && !dlx_source_is_padded(source) ? ", packed" : "",
-              extras_count < 0 ? "; ml_dtypes adds bfloat16, float8 and smaller ones: "
-                                 "pip install ml_dtypes"
-                               : "");
-    return NULL;
-}
-
 /* What keeps the memory of an array: the producer's object itself, or a Tensor. */
 static DLX_GIVE PyObject *
 base_for(dlx_state *state, dlx_source *source)
@@ -412,7 +238,7 @@ dlx_numpy_make(dlx_state *state, dlx_source *source)
     if (dlx_numpy_load(state) < 0) {
         goto fail;
     }
-    descr = descr_for(state, source);
+    descr = dlx_numpy_descr(state, source);
     if (descr == NULL) {
         goto fail;
     }
@@ -432,7 +258,7 @@ dlx_numpy_make(dlx_state *state, dlx_source *source)
     }
     int flags = dlx_source_is_read_only(source) ? 0 : NPY_ARRAY_WRITEABLE;
     if (data == NULL) { /* no elements: any address that stays readable will do */
-        data = (char *)&plain_dtypes;
+        data = (char *)dlx_numpy_plain_dtypes;
     }
     array = PyArray_NewFromDescr(&PyArray_Type, descr, ndim, (npy_intp *)view->shape,
                                  byte_strides, data, flags, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * numpy's arrays, read and made through numpy's own C API, which is looked up when
- * numpy is there. Only numpy.c includes numpy's headers. GIL: held.
+ * numpy is there. GIL: held.
  */
 #ifndef DLX_NUMPY_H_
 #define DLX_NUMPY_H_
