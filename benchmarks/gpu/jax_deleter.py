@@ -14,28 +14,13 @@ import sys
 import time
 from typing import Any
 
+from dlexchange.testing import dlpack_structs as dl
+
 SIZE = 2048
 REPEATS = {"cpu": 6, "gpu": 200}
 #: Nearer than this part of the whole wait, the deleter came with the computation's end.
 NEAR = 0.05
-CPU, CUDA, FLOAT = 1, 2, 2
-
-
-class _Tensor(ctypes.Structure):
-    _fields_ = [
-        ("data", ctypes.c_void_p),
-        ("device_type", ctypes.c_int32),
-        ("device_id", ctypes.c_int32),
-        ("ndim", ctypes.c_int32),
-        ("code", ctypes.c_uint8),
-        ("bits", ctypes.c_uint8),
-        ("lanes", ctypes.c_uint16),
-        ("shape", ctypes.POINTER(ctypes.c_int64)),
-        ("strides", ctypes.POINTER(ctypes.c_int64)),
-        ("byte_offset", ctypes.c_uint64),
-        ("manager_ctx", ctypes.c_void_p),
-        ("deleter", ctypes.c_void_p),
-    ]
+CPU, CUDA = 1, 2
 
 
 class Foreign:
@@ -44,25 +29,20 @@ class Foreign:
     def __init__(self, address: int, device_type: int, shape: tuple[int, ...]) -> None:
         self.deleted_at = 0
         self._shape = (ctypes.c_int64 * len(shape))(*shape)
-        self._deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._note)
-        deleter = ctypes.cast(self._deleter, ctypes.c_void_p)
-        shape_at = ctypes.cast(self._shape, ctypes.POINTER(ctypes.c_int64))
-        fields = (address, device_type, 0, len(shape), FLOAT, 32, 1, shape_at, None, 0, None)
-        self._managed = _Tensor(*fields, deleter)
+        self._managed = dl.Managed(deleter=dl.DELETER(self._note))
+        tensor = self._managed.tensor
+        tensor.data, tensor.device_type, tensor.ndim = address, device_type, len(shape)
+        tensor.code, tensor.bits, tensor.lanes = dl.CODES["float"], 32, 1
+        tensor.shape = ctypes.cast(self._shape, type(tensor.shape))
 
     def _note(self, _managed: int) -> None:
         self.deleted_at = time.perf_counter_ns()
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return self._managed.device_type, 0
+        return self._managed.tensor.device_type, 0
 
     def __dlpack__(self, **_: Any) -> Any:
-        new = ctypes.pythonapi.PyCapsule_New
-        new.restype, new.argtypes = (
-            ctypes.py_object,
-            [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p],
-        )
-        return new(ctypes.addressof(self._managed), b"dltensor", None)
+        return dl.capsule_new(ctypes.addressof(self._managed), dl.LEGACY, dl.no_destructor)
 
 
 def memory(kind: str) -> tuple[Any, int]:
