@@ -5,6 +5,7 @@ Built and run from tests/c/bench_push.c with the lower half as wheels carry it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -39,7 +40,8 @@ def _program() -> Path:
     cmake = shutil.which("cmake")
     if cmake is None:
         raise FileNotFoundError("cmake is not on the path")
-    folder = build.cache_folder() / "push"
+    clone = hashlib.sha256(str(_SOURCES).encode()).hexdigest()[:16]
+    folder = build.cache_folder() / f"push-{clone}"  # cmake binds a build to its sources' path
     for command in (
         [cmake, "-S", str(_SOURCES), "-B", str(folder)],
         [cmake, "--build", str(folder), "--target", "bench_push", "--parallel", "2"],
