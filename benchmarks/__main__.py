@@ -67,7 +67,9 @@ def _host(options: argparse.Namespace) -> int:
         and options.kind in (None, case.kind.name)
     ]
     if not selected:
-        sys.stderr.write("no case of that pair and kind; see benchmarks/README.md\n")
+        pairs = dict.fromkeys(f"{c.producer}-{c.consumer}" for c in cases.all_cases())
+        kinds = ", ".join(repr(kind.name) for kind in cases.KINDS)
+        sys.stderr.write(f"no such case; pairs: {', '.join(pairs)}; kinds: {kinds}\n")
         return 2
     document = suite.run(
         selected,
@@ -120,7 +122,13 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="turns of the round-robin")
     parser.add_argument("--json", type=Path, help="write the result here")
     parser.add_argument("--strict", action="store_true", help="exit 1 on a missed limit")
-    return parser.parse_args()
+    options = parser.parse_args()
+    ignored = ["pair", "kind", "rounds"] + ["fast", "json", "strict"] * options.all
+    for what in ("all", "soak", "soak_threads", "growth"):
+        for name in ignored:
+            if getattr(options, what) and getattr(options, name):
+                parser.error(f"--{what.replace('_', '-')} takes no --{name}")
+    return options
 
 
 if __name__ == "__main__":

@@ -232,7 +232,9 @@ def soak(n: int, cancelled: float = 0.1, seed: int = 0) -> dict[str, Any]:
 
 def main() -> None:
     """Print, or write, what was measured."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.pipeline", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("--soak", type=int, metavar="N", help="only the soak, of N requests")
     parser.add_argument("--requests", type=int, default=2000, help="for each median of a hop")
     parser.add_argument("--json", type=Path, metavar="FILE")

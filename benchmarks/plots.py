@@ -6,6 +6,8 @@ typed here. Each picture is written as SVG and PNG, in `results/plots`.
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -236,6 +238,12 @@ def draw(name: str, theme_name: str, folder: Path) -> list[Path]:
 
 def main() -> int:
     """Draw every picture whose results are committed; say which are not."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.plots", description="Draw results/*.json to results/plots."
+    )
+    parser.parse_args()
+    if importlib.util.find_spec("matplotlib") is None:
+        parser.error("matplotlib is not installed: pip install -e '.[bench]'")
     PLOTS.mkdir(parents=True, exist_ok=True)
     missing = 0
     for name in PICTURES:

@@ -230,3 +230,50 @@ def test_pair_that_nobody_counts_is_refused(
     with pytest.raises(SystemExit):
         instructions.main()
     assert "numpy-torch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("--all --fast", "--all takes no --fast"),
+        ("--all --json x.json", "--all takes no --json"),
+        ("--soak-threads --pair numpy-torch", "--soak-threads takes no --pair"),
+    ],
+)
+def test_option_that_would_be_passed_over_is_refused(
+    typed: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["benchmarks", *typed.split()])
+    with pytest.raises(SystemExit):
+        main._parse()
+    assert says in capsys.readouterr().err
+
+
+def test_pair_that_is_no_case_is_told_which_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--pair", "numpy-troch"])
+    assert main.main() == 2
+    said = capsys.readouterr().err
+    assert "numpy-torch" in said
+    assert "'16 floats'" in said
+
+
+def test_help_of_plots_draws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["plots", "--help"])
+    monkeypatch.setattr(plots, "draw", lambda *_: pytest.fail("drawn"))
+    with pytest.raises(SystemExit) as ended:
+        plots.main()
+    assert ended.value.code == 0
+
+
+def test_two_clones_do_not_build_the_push_in_one_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    monkeypatch.setattr("subprocess.run", lambda command, **_: commands.append(command))
+    programs = set()
+    for clone in ("/one", "/two"):
+        monkeypatch.setattr(push, "_SOURCES", Path(clone))
+        programs.add(push._program())
+    assert len(programs) == 2
+    assert [command[2] for command in commands if "-S" in command] == ["/one", "/two"]

@@ -52,8 +52,9 @@ def _cells(line: dict[str, Any]) -> tuple[object, ...]:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
-    parser.add_argument("--simulated", action="store_true", help="counts, on no GPU")
-    parser.add_argument("--rehearse", action="store_true", help="all of it, simulated and small")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--simulated", action="store_true", help="counts, on no GPU")
+    where.add_argument("--rehearse", action="store_true", help="all of it, simulated and small")
     parser.add_argument("--only", action="append", help="one case by name; may be repeated")
     parser.add_argument("--json", type=Path, help="write the result here")
     options = parser.parse_args()
