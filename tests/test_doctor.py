@@ -138,7 +138,11 @@ def test_wrong_values_are_the_exit_status(
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(["--only", "nmpy"], "not installed: nmpy; there are: numpy"), (["--limit", "0"], "--limit")],
+    [
+        (["--only", "nmpy"], "not installed: nmpy; there are: numpy"),
+        (["--only", "array_api_strict", "--fast"], "--fast leaves out array_api_strict"),
+        (["--limit", "0"], "--limit"),
+    ],
 )
 def test_a_mistyped_option_is_not_passed_over(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]

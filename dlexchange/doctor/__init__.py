@@ -170,6 +170,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     there = [info.name for info in frameworks()] if options.only else []
     if missing := [name for name in options.only if name not in there]:
         parser.error(f"not installed: {', '.join(missing)}; there are: {', '.join(there)}")
+    if options.fast and (slow := [name for name in options.only if name not in FAST]):
+        parser.error(f"--fast leaves out {', '.join(slow)}: only {', '.join(FAST)}")
     if options.limit <= 0:
         parser.error("--limit is a time to wait: more than 0")
     return options

@@ -151,6 +151,8 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="print the table, run nothing")
     parser.add_argument("name", nargs="*", help="mutants to run; none: all")
     options = parser.parse_args()
+    if unknown := ", ".join(sorted({*options.name} - {*KILLED_BY})):
+        parser.error(f"no mutant is called {unknown}; --list prints all")
     rows = [m for m in mutants() if not options.name or m.name in options.name]
     if options.list:
         for mutant in rows:

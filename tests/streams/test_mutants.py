@@ -41,6 +41,13 @@ def test_table_is_printed_by_a_command() -> None:
     assert [line.split()[1].rstrip(":") for line in lines] == list(MUTANTS)
 
 
+def test_a_mistyped_mutant_is_not_zero_survivors() -> None:
+    command = [sys.executable, mutants.__file__, "pushh"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no mutant is called pushh" in done.stderr
+
+
 def test_twin_without_a_mutation_passes_every_test_of_the_list(twin: Path) -> None:
     done = mutants.run(twin, "0", *sorted(set(KILLED_BY.values())))
     assert done.returncode == 0, done.stdout + done.stderr
