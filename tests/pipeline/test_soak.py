@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import memory
@@ -22,15 +22,19 @@ def test_of_many_requests_a_tenth_cancelled_none_is_lost_and_nothing_grows(
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks.pipeline import soak
 
-    n = 5000
-    soak(n // 10)
-    gc.collect()
-    blocks, in_use = sys.getallocatedblocks(), memory.in_use()
-    with nothing_left():
-        found = soak(n)
-    gc.collect()
-    assert sys.getallocatedblocks() - blocks < n // 10, "Python's memory grows"
-    assert memory.in_use() - in_use < 16 * n, "memory grows"
+    n = 2000
+
+    def work() -> None:
+        with nothing_left():
+            look(soak(n))
+
+    growth = memory.growth(work)
+    assert growth.blocks < n // 10
+    assert growth.nbytes < 16 * n
+
+
+def look(found: dict[str, Any]) -> None:
+    n = found["requests"]
     assert found["finished"] + found["cancelled"] == n
     assert found["cancelled"] > n // 50
     counted = found["outcomes as counted by the pipeline"]
