@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,7 +88,8 @@ def test_jax_without_that_device_refuses_its_memory(sim: Simulation) -> None:
 
 
 def test_cupys_current_stream_is_asked_in_c() -> None:
-    pytest.importorskip("cupy")
+    if importlib.util.find_spec("cupy") is None:  # only a child may import the real one:
+        pytest.skip("absent: cupy is not installed")  # pipelines ask it for devices
     done = child.run(
         """
         import cupy

@@ -191,6 +191,7 @@ def test_read_only_memory_is_warned_of(sim: Simulation, cupy: CuPy) -> None:
             place: Any = {"device": "cuda:0", "stream": stream, "readonly": True}
             return dx.Description(x.data_ptr, (4,), "int32", **place)
 
+    dx._core._forget_types()  # the warning is given once
     with warnings.catch_warnings():
         warnings.simplefilter("error", dx.errors.ReadOnlyWarning)
         with pytest.raises(dx.errors.ReadOnlyWarning, match="cupy, which cannot express"):
