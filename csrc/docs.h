@@ -26,32 +26,35 @@
     "TypeError\n"                                                                      \
     "    `x` speaks no protocol that can be read.\n\n"
 
-#define DLX_DOC_TO(name, title, consumer)                                          \
-    PyDoc_STRVAR(                                                                  \
-        dlx_to_##name##_doc,                                                       \
-        "to_" #name "($module, x, /, *, stream=None, copy=None)\n--\n\n" title     \
-        "\n\n"                                                                     \
-        "One C call: export, order, import. Strides, offset and values are\n"      \
-        "kept; nothing is copied unless it has to be.\n\n"                         \
-        "Parameters\n----------\n"                                                 \
-        "x : producer\n"                                                           \
-        "    Tensor of shape (...), any strides (in elements), on one device.\n"   \
-        "stream : stream or None\n"                                                \
-        "    Where the consumer will work. None: its current stream in the\n"      \
-        "    calling thread. -1: the caller vouches for the order.\n" DLX_DOC_COPY \
-        "\nReturns\n-------\n" consumer                                            \
-        "\n    Shape (...), same memory as `x`.\n\n" DLX_DOC_RAISES                \
-        "Synchronization\n---------------\n"                                       \
-        "Later work on `stream` waits for the producer's work. The host does\n"    \
-        "not block, but for jax arrays on the CPU that are not ready yet.\n\n"     \
-        "Ownership\n---------\n"                                                   \
-        "The result keeps the producer's memory alive.\n\n"                        \
-        "Source\n------\n"                                                         \
-        "array-api.from-dlpack, dlpack.managed.deleter")
+#define DLX_DOC_TO(name, title, consumer)                                           \
+    PyDoc_STRVAR(                                                                   \
+        dlx_to_##name##_doc,                                                        \
+        "to_" #name "($module, x, /, *, stream=None, copy=None)\n--\n\n" title      \
+        "\n\n"                                                                      \
+        "One C call: export, order, import. Strides, offset and values are\n"       \
+        "kept; nothing is copied unless it has to be.\n\n"                          \
+        "Parameters\n----------\n"                                                  \
+        "x : producer\n"                                                            \
+        "    Tensor of shape (...), any strides (in elements), on one device.\n"    \
+        "stream : stream or None\n"                                                 \
+        "    Where the consumer will work. None: its current stream in the\n"       \
+        "    calling thread. -1: the caller vouches for the order.\n" DLX_DOC_COPY  \
+        "\nReturns\n-------\n" consumer                                             \
+        "\n    Shape (...), same memory as `x` unless copied.\n\n" DLX_DOC_RAISES   \
+        "Synchronization\n---------------\n"                                        \
+        "Later work on `stream` waits for the producer's work. The host does\n"     \
+        "not block, but for jax arrays on the CPU that are not ready yet, pinned\n" \
+        "or managed memory read by the host, and a copy to the host.\n\n"           \
+        "Ownership\n---------\n"                                                    \
+        "The result keeps the producer's memory alive.\n\n"                         \
+        "Source\n------\n"                                                          \
+        "import.values-equal, deleter.once-at-the-end")
 
 DLX_DOC_TO(numpy, "Hand a tensor to numpy.", "numpy.ndarray");
 DLX_DOC_TO(torch, "Hand a tensor to torch.", "torch.Tensor");
-DLX_DOC_TO(jax, "Hand a tensor to jax.", "jax.Array");
+DLX_DOC_TO(jax,
+           "Hand a tensor to jax; 64-bit values are narrowed where its x64 is off.",
+           "jax.Array");
 
 PyDoc_STRVAR(
     dlx_from_dlpack_doc,
@@ -64,7 +67,8 @@ PyDoc_STRVAR(
     "x : producer\n"
     "    Tensor of shape (...), any strides, on one device.\n"
     "device : Device, str, tuple or None\n"
-    "    Where the result shall be. None: where `x` is.\n" DLX_DOC_COPY
+    "    Where the result shall be. None: where `x` is. Another device is a\n"
+    "    CopyError, but for SYCL's memory to the host.\n" DLX_DOC_COPY
     "stream : stream or None\n"
     "    The stream that produced `x`. None: its framework's current stream in\n"
     "    the calling thread. -1: the caller vouches for the order.\n\n"
@@ -77,7 +81,7 @@ PyDoc_STRVAR(
     "The Tensor keeps the producer's memory alive until it is closed or\n"
     "collected.\n\n"
     "Source\n------\n"
-    "array-api.from-dlpack, dlpack.managed.deleter");
+    "import.values-equal, deleter.once-at-the-end");
 
 PyDoc_STRVAR(
     dlx_convert_doc,
@@ -91,7 +95,8 @@ PyDoc_STRVAR(
     "stream : stream or None\n"
     "    Where the consumer will work. None: its current stream.\n"
     "device : Device, str, tuple or None\n"
-    "    Where the result shall be. None: where `x` is.\n" DLX_DOC_COPY
+    "    Where the result shall be. None: where `x` is. Another device is a\n"
+    "    CopyError, but for SYCL's memory to the host.\n" DLX_DOC_COPY
     "\nReturns\n-------\n"
     "array\n    Of that framework, shape (...).\n\n" DLX_DOC_RAISES
     "Synchronization\n---------------\n"
@@ -99,6 +104,6 @@ PyDoc_STRVAR(
     "Ownership\n---------\n"
     "The result keeps the producer's memory alive.\n\n"
     "Source\n------\n"
-    "array-api.from-dlpack");
+    "import.values-equal");
 
 #endif

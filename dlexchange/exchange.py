@@ -110,7 +110,7 @@ def to_cupy(x: Any, /, *, stream: Any = None, copy: bool | None = None) -> Any:
 
     Source
     ------
-    array-api.from-dlpack, dlpack.managed.deleter
+    import.values-equal, deleter.once-at-the-end
     """
     return _core.convert(x, "cupy", stream=stream, copy=copy)
 

@@ -46,7 +46,7 @@ class Producer(Protocols):
 
     Source
     ------
-    array-api.dlpack, dlpack.managed.deleter
+    keywords.accepted, deleter.frees-everything
     """
 
     __slots__ = ()
@@ -111,7 +111,7 @@ def consume(x: Any, /, *, stream: Any = None) -> Tensor:
 
     Source
     ------
-    array-api.from-dlpack, dlpack.managed.deleter
+    import.values-equal, deleter.once-at-the-end
     """
     tensor = from_dlpack(x)
     if stream is None or tensor.device.type == DeviceType.CPU:

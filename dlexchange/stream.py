@@ -72,8 +72,10 @@ def push(src: Any, dst: Any) -> None:
 
     Raises
     ------
-    StreamError
+    TypeError
         One of them is not a stream.
+    StreamError
+        One of them is a bare number, which does not say of which device it is.
     CaptureError
         It would harm a graph capture; the driver was not touched.
     DriverError
@@ -86,7 +88,7 @@ def push(src: Any, dst: Any) -> None:
 
     Source
     ------
-    dlpack.stream.push
+    push.one-record-one-wait, push.legacy-untouched
     """
     _core._push(as_stream(src), as_stream(dst))
 
@@ -108,8 +110,10 @@ def record_stream(native: Any, stream: Any) -> None:
     ------
     ExchangeError
         The memory did not come through us.
-    StreamError
+    TypeError
         `stream` is not a stream.
+    StreamError
+        It cannot be used on this memory; the text says why.
 
     Synchronization
     ---------------

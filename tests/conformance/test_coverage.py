@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import dlexchange as dx
 from dlexchange.conformance import runner
 from dlexchange.conformance.checks import lifetime
 from dlexchange.conformance.clauses import load, read_toml, spec_folder
@@ -138,6 +139,13 @@ def test_every_check_names_a_clause_and_a_side_that_it_binds() -> None:
         clause = load()[name]
         for check in checks:
             assert clause.binds in ("both", check.role), name
+
+
+def test_docstrings_name_clauses_that_exist() -> None:
+    docs = (dx.__dict__[name].__doc__ or "" for name in dx.__all__)
+    named = [re.findall(r"[\w.-]+", doc.partition("Source\n")[2].lstrip(" -")) for doc in docs]
+    assert len([ids for ids in named if ids]) >= 8
+    assert {name for ids in named for name in ids if name.strip("-")} <= set(load())
 
 
 def test_clauses_are_well_formed() -> None:
