@@ -15,6 +15,7 @@ from support import child
 
 import dlexchange as dx
 from dlexchange.adapters import fit
+from dlexchange.testing import simulated_cuda
 
 
 def test_a_framework_without_an_adapter_is_reached_by_its_from_dlpack(
@@ -66,6 +67,16 @@ def test_another_device_is_never_copied_to_unasked() -> None:
     with pytest.raises(ValueError, match="unknown device"):
         dx.from_dlpack(np.zeros(3), device="the moon")
     assert dx.from_dlpack(np.zeros(3), device="cpu").device == (1, 0)
+
+
+def test_a_copy_that_we_do_not_make_says_who_does() -> None:
+    with pytest.raises(dx.CopyError, match="a framework that drives cuda:1 must"):
+        dx.convert(np.ones(3), "numpy", device="cuda:1", copy=True)
+    with (
+        simulated_cuda() as sim,
+        pytest.raises(dx.CopyError, match=r"dx\.to_numpy\(x, copy=True\)"),
+    ):
+        dx.from_dlpack(sim.array(3, fill=1), device="cpu", copy=True)
 
 
 def _modules_after(code: str) -> set[str]:

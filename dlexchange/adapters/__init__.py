@@ -191,7 +191,10 @@ def place(x: Any, device: Any, stream: Any, copy: bool | None) -> Any:
         capsule = x.__dlpack__(max_version=(1, 3), dl_device=tuple(wanted), copy=copy)
         _count_copy()
         return from_dlpack(capsule)
-    raise CopyError(f"dlexchange cannot copy from {here} to {wanted} yet")
+    how = "dx.to_numpy(x, copy=True) or await dx.host(x) does"
+    if wanted.type != DeviceType.CPU:
+        how = f"a framework that drives {wanted} must"
+    raise CopyError(f"device= does not copy from {here} to {wanted}: {how}")
 
 
 def read_cuda_array_interface(x: Any) -> tuple[Any, ...]:
