@@ -231,6 +231,11 @@ def test_the_text_fits_a_hundred_columns() -> None:
     assert max(len(line) for line in text.frameworks(found).splitlines()) <= text.WIDTH
 
 
+def test_values_stand_in_one_column() -> None:
+    lines = text.rows([("system", "x"), ("an unrelated stream finished", "x")]).splitlines()
+    assert lines[0].index("x") == lines[1].index("x")
+
+
 def test_every_section_shows_what_it_collects() -> None:
     found = pairs.survey(fast=True, only=("numpy",))
     assert len(SECTIONS) >= 3

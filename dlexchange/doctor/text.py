@@ -38,7 +38,9 @@ def paragraph(text: str, indent: str = "", rest: str | None = None) -> str:
 
 def rows(pairs: Iterable[tuple[str, str]]) -> str:
     """Align names and what they are."""
-    return "\n".join(paragraph(f"{name:11} {value}", rest=" " * 12) for name, value in pairs)
+    lines = list(pairs)
+    wide = max(11, *(len(name) for name, _ in lines))
+    return "\n".join(paragraph(f"{n:{wide}} {value}", rest=" " * (wide + 1)) for n, value in lines)
 
 
 def frameworks(found: list[dict[str, Any]]) -> str:
