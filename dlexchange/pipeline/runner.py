@@ -107,6 +107,8 @@ class Runner:
                 made = yield from self._drive(made)
             else:
                 self._check_strict()
+            if isinstance(made, Partial):
+                raise TypeError(f"stage {stage.name!r} returned a partial result: yield or emit it")
             message = pack(made, self.stream, records=self.records)
             if stage.is_filter:
                 self._check_part(message)

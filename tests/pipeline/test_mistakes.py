@@ -124,6 +124,13 @@ def test_what_a_listener_raises_is_raised_also_when_the_stage_was_faster(loop: s
         run(loop, main)
 
 
+def test_a_returned_partial_is_no_result() -> None:
+    pipe = Pipeline()
+    pipe.stage(lambda ctx, x: ctx.partial(x), name="s")
+    with pipe.sync() as p, pytest.raises(TypeError, match="'s' returned a partial result: yield"):
+        p(1)
+
+
 def test_a_pipeline_that_keeps_less_than_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="keep"):
         Pipeline(keep=-1)
