@@ -7,6 +7,7 @@ import importlib.machinery
 import importlib.util
 import shutil
 import subprocess
+import sys
 import sysconfig
 import tempfile
 from collections.abc import Sequence
@@ -55,6 +56,7 @@ def extension(name: str, sources: Sequence[Path], flags: Sequence[str]) -> Modul
     loader = importlib.machinery.ExtensionFileLoader(name, str(target))
     spec = importlib.util.spec_from_file_location(name, target, loader=loader)
     assert spec is not None
+    sys.modules.pop(name, None)  # else a copy of this one is written over another of the name
     module = importlib.util.module_from_spec(spec)
     loader.exec_module(module)
     return module
