@@ -50,8 +50,6 @@ class Device(NamedTuple):
         ValueError
             The device is not one that DLPack names.
         """
-        if isinstance(spec, tuple) and len(spec) == 2:
-            return cls(int(DeviceType(int(spec[0]))), int(spec[1]))
         if hasattr(spec, "__dlpack_device__"):
             return cls.of(tuple(spec.__dlpack_device__()))
         name, _, number = str(spec).partition(":")
@@ -59,8 +57,11 @@ class Device(NamedTuple):
             name.lower(), name.lower()
         )
         try:
+            if isinstance(spec, tuple):
+                kind, index = spec
+                return cls(int(DeviceType(int(kind))), int(index))
             return cls(int(DeviceType[name.upper()]), int(number or 0))
-        except (KeyError, ValueError):
+        except (KeyError, TypeError, ValueError):
             raise ValueError(
                 f"unknown device {spec!r}: write 'cpu', 'cuda:0' or a DLPack pair like (2, 0)"
             ) from None

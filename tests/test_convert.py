@@ -69,6 +69,12 @@ def test_another_device_is_never_copied_to_unasked() -> None:
     assert dx.from_dlpack(np.zeros(3), device="cpu").device == (1, 0)
 
 
+@pytest.mark.parametrize("wrong", ["cuda:x", ("cuda", 0), (99, 0), (2,), 0, None])
+def test_what_is_no_device_is_told_how_one_is_written(wrong: object) -> None:
+    with pytest.raises(ValueError, match=r"unknown device .*: write 'cpu'"):
+        dx.Device.of(wrong)
+
+
 def test_a_copy_that_we_do_not_make_says_who_does() -> None:
     with pytest.raises(dx.CopyError, match="a framework that drives cuda:1 must"):
         dx.convert(np.ones(3), "numpy", device="cuda:1", copy=True)
