@@ -52,9 +52,12 @@
 
 DLX_DOC_TO(numpy, "Hand a tensor to numpy.", "numpy.ndarray");
 DLX_DOC_TO(torch, "Hand a tensor to torch.", "torch.Tensor");
-DLX_DOC_TO(jax,
-           "Hand a tensor to jax; 64-bit values are narrowed where its x64 is off.",
-           "jax.Array");
+DLX_DOC_TO(
+    jax,
+    "Hand a tensor to jax; 64-bit values are narrowed where its x64 is off.\n\n"
+    "Device memory is copied on its device, for jax does not tell when it is\n"
+    "done with it; ``copy=False`` shares it, and keeps it until the process ends.",
+    "jax.Array");
 
 PyDoc_STRVAR(
     dlx_from_dlpack_doc,

@@ -142,8 +142,8 @@ class _Readable:
         return legacy_capsule(self._tensor)
 
 
-#: Device memory that jax arrays share, kept until the process ends or record_stream tells
-#: how long jax uses it: when jax runs the deleter of foreign memory is not known.
+#: Device memory that jax arrays share, kept until the process ends: when jax runs the
+#: deleter of foreign memory is not known.
 _shared_on_device: list[Any] = []
 
 
