@@ -34,6 +34,13 @@ def test_hand_offs_cost_the_counted_driver_calls_and_no_more(tmp_path: Path) -> 
         assert (list(case["calls"].values()), case["findings"]) == (case["limit"], []), case["case"]
 
 
+def test_gpu_script_takes_no_option_for_its_result() -> None:
+    command = ["bash", "benchmarks/gpu/run.sh", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=5)
+    assert done.returncode == 2
+    assert "usage: benchmarks/gpu/run.sh [RESULT.json]" in done.stderr
+
+
 @pytest.mark.slow
 def test_gpu_program_runs_on_the_simulated_driver(tmp_path: Path) -> None:
     pytest.importorskip("numpy")

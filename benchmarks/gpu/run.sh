@@ -9,6 +9,12 @@
 #        BUILD=cmake   do without the packaged build backend
 set -euo pipefail
 
+case ${1:-} in -*) # options come after the file
+    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+    ;;
+esac
+
 python=$(command -v "${PYTHON:-python3}")
 clone=$(cd "$(dirname "$0")/../.." && pwd)
 result=$(realpath -m "${1:-gpu.json}")
