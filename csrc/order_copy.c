@@ -11,17 +11,34 @@ typedef struct pinned_copy {
     dlx_event *after, *done;
 } pinned_copy;
 
+/* Put an event behind the work of a stream, too: the caller said where it works. */
+static dlx_status
+behind(dlx_stream stream, dlx_event **after, dlx_error *error)
+{
+    dlx_status status = DLX_OK;
+    if (*after != NULL) {
+        status = dlx_event_wait(*after, stream, error);
+        dlx_event_release(*after);
+        *after = NULL;
+    }
+    return status == DLX_OK ? dlx_event_record(stream, after, error) : status;
+}
+
 static dlx_status
 copy_span(const dlx_order *order, uintptr_t from, size_t nbytes, pinned_copy *copy,
           dlx_error *error)
 {
     int32_t type = (int32_t)order->streams_on.device_type,
             id = order->streams_on.device_id;
+    dlx_stream consumer = order->consumer.stream;
     dlx_status status = DLX_OK;
     if (order->ready != NULL) {
         copy->after = dlx_event_keep(order->ready);
     } else if (order->producer.stream.device_type != 0) {
         status = dlx_event_record(order->producer.stream, &copy->after, error);
+    }
+    if (status == DLX_OK && consumer.device_type != 0) {
+        status = behind(consumer, &copy->after, error);
     }
     if (status == DLX_OK) {
         status = dlx_pinned_alloc(type, id, nbytes, &copy->pinned, error);

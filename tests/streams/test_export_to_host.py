@@ -67,6 +67,16 @@ def test_numpy_gets_the_pending_values_where_it_may_copy_and_else_a_clear_no(
     assert np.array(t, copy=True).tolist() == [7] * 4
 
 
+@pytest.mark.parametrize("neutral", [True, False], ids=["Tensor", "array"])
+def test_copy_is_behind_the_stream_that_the_caller_names(sim: Simulation, neutral: bool) -> None:
+    p, c = sim.stream(), sim.stream()
+    x = sim.array(4, "int32", stream=p, fill=1)
+    p.synchronize()
+    x.fill(7, stream=c)  # the producer's current stream is another
+    given = dx.from_dlpack(x, stream=p) if neutral else x
+    assert dx.to_numpy(given, copy=True, stream=c).tolist() == [7] * 4
+
+
 def test_export_to_a_third_device_is_refused(two_devices: Simulation) -> None:
     t = dx.from_dlpack(two_devices.array(4, stream=two_devices.stream(), fill=1))
     with pytest.raises(dx.ExchangeError, match=r"cannot be exported to \(2, 1\)"):
