@@ -52,15 +52,14 @@ class Device(NamedTuple):
         """
         if hasattr(spec, "__dlpack_device__"):
             return cls.of(tuple(spec.__dlpack_device__()))
-        name, _, number = str(spec).partition(":")
-        name = {"gpu": "cuda", "hip": "rocm", "sycl": "one_api", "oneapi": "one_api"}.get(
-            name.lower(), name.lower()
-        )
+        aliases = {"gpu": "cuda", "hip": "rocm", "sycl": "one_api", "oneapi": "one_api"}
         try:
             if isinstance(spec, tuple):
                 kind, index = spec
-                return cls(int(DeviceType(int(kind))), int(index))
-            return cls(int(DeviceType[name.upper()]), int(number or 0))
+            else:
+                name, _, number = str(spec).lower().partition(":")
+                kind, index = DeviceType[aliases.get(name, name).upper()], number or 0
+            return cls(int(DeviceType(int(kind))), int(index))
         except (KeyError, TypeError, ValueError):
             raise ValueError(
                 f"unknown device {spec!r}: write 'cpu', 'cuda:0' or a DLPack pair like (2, 0)"
