@@ -79,8 +79,7 @@ read_address(dlx_state *state, PyObject *value, void **out)
                : 0;
 }
 
-/* A tuple of what is in a list, since reading an item may change that; else the same.
- */
+/* A list as a tuple, since reading an item may change the list; else the same. */
 static PyObject *
 unchanging(PyObject *value)
 {

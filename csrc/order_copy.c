@@ -11,17 +11,28 @@ typedef struct pinned_copy {
     dlx_event *after, *done;
 } pinned_copy;
 
-/* Put an event behind the work of a stream, too: the caller said where it works. */
+/* What the copy waits for: the producer's work and, where the caller named a stream,
+ * that stream's, which waits for the producer's. NULL: nothing. */
 static dlx_status
-behind(dlx_stream stream, dlx_event **after, dlx_error *error)
+pending(const dlx_order *order, DLX_GIVE dlx_event **after, dlx_error *error)
 {
+    dlx_stream producer = order->producer.stream, consumer = order->consumer.stream;
     dlx_status status = DLX_OK;
-    if (*after != NULL) {
-        status = dlx_event_wait(*after, stream, error);
-        dlx_event_release(*after);
-        *after = NULL;
+    if (consumer.device_type != 0) {
+        if (order->ready != NULL) {
+            status = dlx_event_wait(order->ready, consumer, error);
+        } else if (producer.device_type != 0) {
+            status = dlx_push(producer, consumer, 0, error);
+        }
+        if (status == DLX_OK) {
+            status = dlx_event_record(consumer, after, error);
+        }
+    } else if (order->ready != NULL) {
+        *after = dlx_event_keep(order->ready);
+    } else if (producer.device_type != 0) {
+        status = dlx_event_record(producer, after, error);
     }
-    return status == DLX_OK ? dlx_event_record(stream, after, error) : status;
+    return status;
 }
 
 static dlx_status
@@ -30,16 +41,7 @@ copy_span(const dlx_order *order, uintptr_t from, size_t nbytes, pinned_copy *co
 {
     int32_t type = (int32_t)order->streams_on.device_type,
             id = order->streams_on.device_id;
-    dlx_stream consumer = order->consumer.stream;
-    dlx_status status = DLX_OK;
-    if (order->ready != NULL) {
-        copy->after = dlx_event_keep(order->ready);
-    } else if (order->producer.stream.device_type != 0) {
-        status = dlx_event_record(order->producer.stream, &copy->after, error);
-    }
-    if (status == DLX_OK && consumer.device_type != 0) {
-        status = behind(consumer, &copy->after, error);
-    }
+    dlx_status status = pending(order, &copy->after, error);
     if (status == DLX_OK) {
         status = dlx_pinned_alloc(type, id, nbytes, &copy->pinned, error);
     }
